@@ -1,0 +1,1 @@
+"""Turns retrieved speech into an answer that cites."""

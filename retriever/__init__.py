@@ -1,0 +1,1 @@
+"""Finds the moments of lectures that answer a question."""

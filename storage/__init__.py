@@ -1,0 +1,1 @@
+"""Remembers: lectures, sound, what was heard, jobs, questions and answers."""
