@@ -57,7 +57,7 @@ class Lectures(Protocol):
         ...
 
     def delete(self, lecture_id: UUID, owner: UUID) -> None:
-        """Remove the lecture with all that belongs to it; sound that no other owner shares goes too. History that cites it stays and says so.
+        """Remove the lecture with all that belongs to it, and its sound if no other owner shares it. History that cites it stays and says so.
 
         Raises:
             NotFound: no such lecture.

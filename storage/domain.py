@@ -121,6 +121,11 @@ class LectureInfo:
     job: Job | None
     warning: str
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether all of it is searchable."""
+        return 0 < self.num_segments == self.num_embedded
+
 
 @dataclass(frozen=True, slots=True)
 class HeardSegment:

@@ -1,0 +1,33 @@
+"""What can go wrong in the application.
+
+AppError
+├── SettingsInvalid        the settings file or an environment variable has a wrong value
+├── NothingToSearch        there is no searchable lecture in the question's scope yet
+├── WorkerBusy             another worker holds the lock
+├── MicrophoneUnavailable  no PortAudio, no such device, or no permission
+└── RecordingFailed        recording stopped; what came before is kept
+"""
+
+
+class AppError(Exception):
+    """Base of all errors of this package; the message names the value, the rule and the way out."""
+
+
+class SettingsInvalid(AppError):
+    """The settings file or an environment variable has a wrong value."""
+
+
+class NothingToSearch(AppError):
+    """There is no searchable lecture in the question's scope yet."""
+
+
+class WorkerBusy(AppError):
+    """Another worker holds the lock."""
+
+
+class MicrophoneUnavailable(AppError):
+    """No PortAudio, no such device, or no permission."""
+
+
+class RecordingFailed(AppError):
+    """Recording stopped; what came before is kept."""

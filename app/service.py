@@ -1,0 +1,239 @@
+"""The whole application in one class: `SpokenQA`, with two main verbs, `ingest` and `ask`, and the small ones around them.
+
+Pages, the command line and adapters only call it. It never works on a lecture itself: `ingest` keeps the file and queues a job, which the
+worker (`app/worker.py`) takes, so that nothing is bound to the life of a page.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import UUID, uuid4
+
+from app.errors import NothingToSearch
+from app.listening import cut_segments
+from generator.base import Generator
+from generator.domain import Answer, AnswerStatus, Evidence
+from generator.errors import GeneratorError
+from retriever.audio import open_audio, read_audio
+from retriever.base import Retriever, Segmenter
+from retriever.config import AudioLimits
+from retriever.domain import Audio, Hit, Question, Span
+from retriever.index import LiveIndex
+from storage.base import Library
+from storage.domain import (
+    LOCAL_OWNER,
+    AddedLecture,
+    HeardSegment,
+    HistoryEntry,
+    HistoryPage,
+    HistoryQuery,
+    Job,
+    JobKind,
+    LectureInfo,
+    NewLecture,
+)
+
+MAX_QUESTION_S = 60.0
+WORKER_SILENCE = timedelta(seconds=15)  # a worker beats every two seconds
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """What a search brought: the question with what was heard of it, hits with their evidence in the same order, and times."""
+
+    question: Question
+    hits: tuple[Hit, ...]
+    evidence: tuple[Evidence, ...]
+    timings_ms: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Asked:
+    """What was found, and the answer."""
+
+    found: Found
+    answer: Answer
+
+    @property
+    def question(self) -> Question:
+        """The question with what was heard of it."""
+        return self.found.question
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SpokenQA:
+    """One owner's view of the application; `replace(qa, owner=…)` gives another's over the same parts."""
+
+    library: Library
+    retriever: Retriever
+    index: LiveIndex
+    generator: Generator
+    segmenter: Segmenter
+    limits: AudioLimits
+    num_hits: int = 5
+    owner: UUID = LOCAL_OWNER
+
+    # The two main verbs
+
+    def ingest(self, path: Path, title: str | None = None, *, course: str | None = None, move: bool = False) -> AddedLecture:
+        """Keep a recording and queue the work on it; it becomes searchable segment by segment.
+
+        A file that is already there changes nothing, unless the work on it failed or was cancelled: then it is queued again.
+
+        Raises:
+            UnreadableAudio: the file cannot be a lecture; the message says why.
+            DiskFull: no room.
+        """
+        with open_audio(path, self.limits):  # refuses at the door what can never work
+            pass
+        added = self.library.lectures.add(NewLecture(path, title or title_from(path), course=course, move=move), self.owner)
+        if not added.new and added.job.state.is_over and not self.lecture(added.lecture.id).is_complete:
+            return replace(added, job=self.resume(added.lecture.id))
+        return added
+
+    def ask(self, question: Question, num_hits: int | None = None) -> Asked:
+        """Retrieve, answer, remember. The question is kept before anything is searched, the answer before it is shown.
+
+        Raises:
+            NothingToSearch: no lecture in scope is searchable yet; the question is in the history all the same.
+        """
+        self.library.history.add_question(question, self.owner)
+        found = self.search(question, num_hits)
+        self.library.history.add_question(found.question, self.owner)  # now with what was heard
+        started = time.perf_counter()
+        answer = self._answer(found)
+        timings = found.timings_ms | {"answer": _since(started)}
+        timings["total"] = sum(timings.values())
+        self.library.history.add_answer(question.id, self.owner, answer, found.evidence, self.retriever.fingerprint, timings)
+        return Asked(replace(found, timings_ms=timings), answer)
+
+    def search(self, question: Question, num_hits: int | None = None) -> Found:
+        """Retrieve only; nothing is remembered.
+
+        Raises:
+            NothingToSearch: no lecture in scope is searchable yet.
+        """
+        scope = self.library.lectures.searchable(self.owner, self.retriever.fingerprint, question.scope)
+        index = self.index.current()
+        if not scope or index is None:
+            raise NothingToSearch(
+                "no lecture here is searchable yet: add one, or wait until the first minutes of one have been listened to"
+            )
+        started = time.perf_counter()
+        encoded = self.retriever.encode(question)
+        encode_ms = _since(started)
+        started = time.perf_counter()
+        hits = index.search(encoded, num_hits or self.num_hits, scope)
+        evidence = self.library.lectures.evidence(hits, self.owner, self.retriever.fingerprint)
+        heard = question if encoded.heard is None else replace(question, heard=encoded.heard)
+        return Found(heard, tuple(e.hit for e in evidence), tuple(evidence), {"encode": encode_ms, "search": _since(started)})
+
+    # Questions asked before
+
+    def correct(self, question_id: UUID, text: str) -> Asked:
+        """Ask again in other words; the sound and the scope are kept. Raises NotFound, NothingToSearch."""
+        first = self._remembered(question_id)
+        return self.ask(replace(first, text=text, corrects=question_id))
+
+    def ask_again(self, question_id: UUID) -> Asked:
+        """Ask the same question anew, of the lectures as they are now. Raises NotFound, NothingToSearch."""
+        return self.ask(self._remembered(question_id))
+
+    def history(self, query: HistoryQuery, limit: int = 50, offset: int = 0) -> HistoryPage:
+        """Return remembered questions that match, newest first."""
+        return self.library.history.find(self.owner, query, limit, offset)
+
+    def entry(self, question_id: UUID) -> HistoryEntry:
+        """Return a remembered question. Raises NotFound."""
+        return self.library.history.get(question_id, self.owner)
+
+    def question_audio(self, question_id: UUID) -> Audio:
+        """Return a question's sound. Raises NotFound, SoundMissing."""
+        return self.library.history.question_audio(question_id, self.owner)
+
+    def forget(self, question_id: UUID) -> None:
+        """Delete a question with its answer and sound. Raises NotFound."""
+        self.library.history.delete(question_id, self.owner)
+
+    def read_question(self, path: Path) -> Audio:
+        """Read a spoken question of at most a minute from a file. Raises UnreadableAudio."""
+        return read_audio(path, self.limits, MAX_QUESTION_S)
+
+    # Lectures and the work on them
+
+    def lectures(self) -> Sequence[LectureInfo]:
+        """Return all lectures, the newest first."""
+        return self.library.lectures.list(self.owner, self.retriever.fingerprint)
+
+    def lecture(self, lecture_id: UUID) -> LectureInfo:
+        """Return a lecture. Raises NotFound."""
+        return self.library.lectures.info(lecture_id, self.owner, self.retriever.fingerprint)
+
+    def rename(self, lecture_id: UUID, title: str, course: str | None) -> None:
+        """Change a lecture's title and course. Raises NotFound."""
+        self.library.lectures.rename(lecture_id, self.owner, title, course)
+
+    def delete_lecture(self, lecture_id: UUID) -> None:
+        """Delete a lecture with its sound, segments and words; the history that cites it says so. Raises NotFound."""
+        self.library.lectures.delete(lecture_id, self.owner)
+
+    def heard(self, lecture_id: UUID) -> Sequence[HeardSegment]:
+        """Return what was heard in a lecture, in order of time. Raises NotFound."""
+        return self.library.lectures.heard(lecture_id, self.owner, self.retriever.fingerprint)
+
+    def clip(self, lecture_id: UUID, span: Span) -> Audio:
+        """Cut exactly this stretch out of a lecture's sound. Raises NotFound, SoundMissing."""
+        self.library.lectures.get(lecture_id, self.owner)
+        return self.library.lectures.clip(lecture_id, span)
+
+    def job(self, job_id: UUID) -> Job:
+        """Return a job. Raises NotFound."""
+        return self.library.jobs.get(job_id, self.owner)
+
+    def cancel(self, job_id: UUID) -> Job:
+        """Stop a job; what was done so far is kept and stays searchable. Raises NotFound."""
+        return self.library.jobs.cancel(job_id, self.owner)
+
+    def resume(self, lecture_id: UUID) -> Job:
+        """Queue the rest of the work on a lecture. Raises NotFound."""
+        return self.library.jobs.queue(lecture_id, self.owner, JobKind.INGEST)
+
+    def worker_is_alive(self) -> bool:
+        """Whether a worker gave a sign of life lately; if not, jobs wait."""
+        seen_at = self.library.jobs.worker_seen_at()
+        return seen_at is not None and datetime.now(UTC) - seen_at < WORKER_SILENCE
+
+    # Sound that is not kept
+
+    def listen(self, path: Path) -> Iterator[HeardSegment]:
+        """Yield what the retriever hears in a file, segment by segment; nothing is kept; sound without speech yields nothing.
+
+        Raises:
+            UnreadableAudio: the file yields no sound.
+        """
+        with open_audio(path, self.limits) as stream, closing(self.retriever.embed(cut_segments(stream, self.segmenter))) as embedded:
+            for one in embedded:
+                yield HeardSegment(one.segment, one.words)
+
+    def _answer(self, found: Found) -> Answer:
+        try:
+            return self.generator.answer(found.question, found.evidence)
+        except GeneratorError as error:  # the evidence was found and is worth keeping
+            return Answer(str(error), (), supported=False, confidence=0.0, model="none", settings="{}", status=AnswerStatus.FAILED)
+
+    def _remembered(self, question_id: UUID) -> Question:
+        entry = self.entry(question_id)
+        audio = self.question_audio(question_id) if entry.has_audio else None
+        return replace(entry.question, audio=audio, id=uuid4())
+
+
+def title_from(path: Path) -> str:
+    """Return a title made of a file's name."""
+    return " ".join(path.stem.replace("_", " ").split()) or "Untitled lecture"
+
+
+def _since(started: float) -> float:
+    return (time.perf_counter() - started) * 1000

@@ -1,0 +1,108 @@
+"""Settings: one TOML file and environment variables, read in this place only.
+
+The file is `askaloud.toml` in the data folder (or what `ASKALOUD_CONFIG` names); `ASKALOUD_RETRIEVER__KIND=cascade` overrides
+`[retriever] kind`. The data folder is `ASKALOUD_HOME`, else the platform's folder for user data.
+"""
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+from platformdirs import user_data_path
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from app.errors import SettingsInvalid
+from generator.config import Extractive, GeneratorConfig
+from retriever.config import AudioLimits, Cascade, IndexConfig, RetrieverConfig, SegmentationConfig, SpeechPauses
+
+
+class Storage(BaseModel):
+    """Where the library is kept."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    database_url: str = ""  # empty: SQLite in the data folder
+    min_free_bytes: int = 200 * 2**20
+
+
+class Web(BaseModel):
+    """The page's server."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    host: str = "127.0.0.1"
+    port: int = 8501
+    max_upload_bytes: int = 4 * 2**30
+    import_folder: Path | None = None  # files put here can be added without an upload; None: `import` in the data folder
+
+
+class Settings(BaseSettings):
+    """All settings; immutable once read."""
+
+    model_config = SettingsConfigDict(env_prefix="ASKALOUD_", env_nested_delimiter="__", frozen=True, extra="forbid")
+
+    home: Path = Field(default_factory=lambda: user_data_path("askaloud", appauthor=False))
+    num_hits: Annotated[int, Field(ge=1, le=50)] = 5
+    demo: bool = True  # put the demo lecture into a new library
+    limits: AudioLimits = Field(default_factory=AudioLimits)
+    segmentation: SegmentationConfig = Field(default_factory=SpeechPauses, discriminator="kind")
+    retriever: RetrieverConfig = Field(default_factory=Cascade)
+    index: IndexConfig = Field(default_factory=IndexConfig)
+    generator: GeneratorConfig = Field(default_factory=Extractive)
+    storage: Storage = Field(default_factory=Storage)
+    web: Web = Field(default_factory=Web)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  pydantic passes it; we read no .env file
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments win over the environment, the environment over the file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=config_path())
+
+    @property
+    def import_folder(self) -> Path:
+        """Where the app looks for files on this machine."""
+        return self.web.import_folder or self.home / "import"
+
+    @property
+    def index_folder(self) -> Path:
+        """Holds one folder for each model's index."""
+        return self.home / "index"
+
+    @property
+    def upload_folder(self) -> Path:
+        """Holds uploads while they arrive."""
+        return self.home / "uploads"
+
+    @property
+    def log_folder(self) -> Path:
+        """Holds the logs of worker and app."""
+        return self.home / "logs"
+
+
+def config_path() -> Path:
+    """Return where the settings file is looked for; it need not exist."""
+    if named := os.environ.get("ASKALOUD_CONFIG"):
+        return Path(named)
+    home = os.environ.get("ASKALOUD_HOME")
+    return (Path(home) if home else user_data_path("askaloud", appauthor=False)) / "askaloud.toml"
+
+
+def load_settings() -> Settings:
+    """Read the settings.
+
+    Raises:
+        SettingsInvalid: a value is wrong; the message names the setting and the file.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise SettingsInvalid(f"{problems}. Mend it in {config_path()} or in the ASKALOUD_… environment variables") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsInvalid(f"{config_path()} is not TOML: {error}") from error

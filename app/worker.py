@@ -1,0 +1,253 @@
+"""The worker: takes jobs one after the other, makes lectures searchable, and keeps the index equal to the library.
+
+It may be killed at any moment. The library is the truth: a job found running belongs to a worker that died and is begun again, at the
+segment where it stopped; the index is brought up to the library at every start and whenever nothing else is to be done.
+"""
+
+import logging
+import os
+import platform
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from app.errors import WorkerBusy
+from retriever.audio import open_audio
+from retriever.base import Retriever, Segmenter
+from retriever.config import AudioLimits
+from retriever.domain import EmbeddedSegment, Samples, SegmentAudio, to_samples
+from retriever.errors import IndexUnusable, RetrieverError, SilentAudio
+from retriever.index import SegmentIndex
+from storage.base import Library
+from storage.domain import Job, JobKind, JobStage, JobState
+from storage.errors import StorageError
+
+BEAT_S = 2.0
+SAVE_EVERY_S = 5.0  # how long what was heard may take to become searchable
+IDLE_S = 0.3
+
+log = logging.getLogger(__name__)
+
+
+class JobStopped(Exception):  # noqa: N818  not an error: the user asked for it
+    """The user cancelled the job, or deleted its lecture."""
+
+
+@dataclass(eq=False)
+class IndexKeeper:
+    """The only writer of one model's index files.
+
+    Attributes:
+        folder: holds the index of the model named by `fingerprint`.
+    """
+
+    library: Library
+    folder: Path
+    fingerprint: str
+    dimension: int
+
+    def __post_init__(self) -> None:
+        self._index = self._open()
+        self._saved_at = 0.0
+        self._generation = -1  # of the library, that the index in memory is known to hold
+
+    def _open(self) -> SegmentIndex:
+        try:
+            return SegmentIndex.open(self.folder, self.fingerprint, self.dimension)
+        except IndexUnusable as error:
+            log.info("making the index anew: %s", error)
+            return SegmentIndex.create(self.fingerprint, self.dimension)
+
+    def sync(self) -> None:
+        """Make the index equal to the library, and save it if anything changed."""
+        generation = self.library.lectures.generation(self.fingerprint)
+        if generation == self._generation:
+            return
+        kept = self.library.lectures.embedded_ids(self.fingerprint)
+        gone, missing = self._index.ids - kept, kept - self._index.ids
+        self._index.remove(gone)
+        if missing:
+            everything = not self._index.ids
+            for one in self.library.lectures.embedded(self.fingerprint, None if everything else missing):
+                self._index.add([one])
+        self._save(generation)
+
+    def add(self, embedded: EmbeddedSegment) -> None:
+        """Add a segment that is already in the library; saved now and then."""
+        self._index.add([embedded])
+        if time.monotonic() - self._saved_at > SAVE_EVERY_S:
+            self.sync()
+
+    def rebuild(self) -> int:
+        """Make the index again from the library alone; return how many segments it holds."""
+        self._index = SegmentIndex.create(self.fingerprint, self.dimension)
+        self._generation = -1
+        self.sync()
+        return len(self._index.ids)
+
+    def _save(self, generation: int) -> None:
+        self._index.save(self.folder, generation)
+        self._generation, self._saved_at = generation, time.monotonic()
+
+
+@dataclass(eq=False)
+class Worker:
+    """Takes jobs from the library. One at a time holds the lock; `run` returns when `stop` says so."""
+
+    library: Library
+    retriever: Retriever
+    segmenter: Segmenter
+    limits: AudioLimits
+    index_folder: Path
+    lock_path: Path
+
+    def run(self, stop: Callable[[bool], bool], wait_for_lock_s: float = 0.0) -> None:
+        """Work until `stop(idle)` is true; it is asked between jobs, with whether anything is left to do.
+
+        Raises:
+            WorkerBusy: another worker kept the lock for longer than `wait_for_lock_s` (negative: wait for ever).
+        """
+        with self._locked(wait_for_lock_s), self._beating(), closing(self.retriever):
+            keeper = self._keeper()
+            keeper.sync()
+            while True:
+                job = self.library.jobs.claim()
+                if job is not None:
+                    self._work_on(job, keeper)
+                    continue
+                self._keep_house(keeper)
+                if stop(True):
+                    return
+                time.sleep(IDLE_S)
+
+    def rebuild_index(self) -> int:
+        """Make the index again from the library; return how many segments it holds.
+
+        Raises:
+            WorkerBusy: a worker is running.
+        """
+        with self._locked(0.0):
+            return self._keeper().rebuild()
+
+    def _keeper(self) -> IndexKeeper:
+        fingerprint = self.retriever.fingerprint
+        return IndexKeeper(self.library, self.index_folder / fingerprint, fingerprint, self.retriever.dimension)
+
+    def _work_on(self, job: Job, keeper: IndexKeeper) -> None:
+        log.info("job %s: %s of lecture %s, attempt %d", job.id, job.kind, job.lecture_id, job.attempts)
+        try:
+            message = self._decode(job) if not self.library.lectures.segments(job.lecture_id) else job.message
+            self._listen(job, keeper)
+            state = JobState.DONE
+        except JobStopped:
+            state, message = JobState.CANCELLED, "Cancelled. What was done so far is kept; resume it to do the rest."
+        except (RetrieverError, StorageError) as error:
+            state, message = JobState.FAILED, str(error)
+        except Exception as error:
+            log.exception("job %s failed", job.id)
+            state, message = JobState.FAILED, f"Something unforeseen went wrong ({error}); the log has the details. Resume it to try again."
+        self.library.jobs.finish(job.id, state, message)
+        keeper.sync()
+        log.info("job %s: %s %s", job.id, state, message)
+
+    def _decode(self, job: Job) -> str:
+        """Decode the original, keep the sound, cut it into segments; return what was wrong with the file although it could be used."""
+        lectures = self.library.lectures
+        if lectures.has_sound(job.lecture_id):  # decoded before, or brought by another owner
+            return self._cut(job, lectures.read_sound(job.lecture_id), 0, lambda: "")
+        with open_audio(lectures.original_path(job.lecture_id), self.limits) as stream:
+            total = to_samples(stream.probe.duration_s or 0)
+            return self._cut(job, lectures.write_sound(job.lecture_id, stream), total, lambda: stream.warning or "")
+
+    def _cut(self, job: Job, blocks: Iterator[Samples], total: int, warning: Callable[[], str]) -> str:
+        counted = _Counted(blocks, lambda done: self._note(job, JobStage.DECODING, done, max(total, done)))
+        with closing(blocks):  # a cancelled decoder ends at once
+            spans = list(self.segmenter.spans(counted))
+        if not spans:
+            raise SilentAudio("nobody speaks in this file: listen to it, and add the one that was meant")
+        self.library.lectures.add_run(job.lecture_id, self.segmenter.settings, spans, counted.num_samples, warning())
+        return warning()
+
+    def _listen(self, job: Job, keeper: IndexKeeper) -> None:
+        """Embed what this model has not embedded yet: first into the library, then into the index."""
+        lectures = self.library.lectures
+        pending = lectures.pending(job.lecture_id, keeper.fingerprint)
+        total = len(lectures.segments(job.lecture_id))
+        done = total - len(pending)
+        self._note(job, JobStage.LISTENING, done, total)
+        sounds = (SegmentAudio(segment, lectures.clip(segment.lecture_id, segment.span)) for segment in pending)
+        with closing(self.retriever.embed(sounds)) as embedded:
+            for one in embedded:
+                lectures.add_embedded([one])
+                keeper.add(one)
+                done += 1
+                self._note(job, JobStage.LISTENING, done, total)
+
+    def _note(self, job: Job, stage: JobStage, done: int, total: int) -> None:
+        if not self.library.jobs.progress(job.id, stage, done, total):
+            raise JobStopped
+
+    def _keep_house(self, keeper: IndexKeeper) -> None:
+        """What is done when nobody waits: the index follows deletions, what is out of date is embedded anew, what has expired goes."""
+        self.library.lectures.delete_expired(datetime.now(UTC))
+        keeper.sync()
+        for lecture in self.library.lectures.outdated(keeper.fingerprint)[:1]:
+            self.library.jobs.queue(lecture.id, lecture.owner_id, JobKind.REEMBED)
+
+    @contextmanager
+    def _locked(self, wait_s: float) -> Iterator[None]:
+        self.lock_path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.lock_path)
+        try:
+            lock.acquire(timeout=wait_s)
+        except Timeout as error:
+            raise WorkerBusy("another worker is at work on this library; it takes the jobs, or stop it first") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextmanager
+    def _beating(self) -> Iterator[None]:
+        """Show every two seconds that this worker lives."""
+        name, over = f"{platform.node()}:{os.getpid()}", threading.Event()
+
+        def beat() -> None:
+            while True:
+                try:
+                    self.library.jobs.beat(name)
+                except StorageError as error:  # a busy database: the next beat will do
+                    log.warning("no sign of life given: %s", error)
+                if over.wait(BEAT_S):
+                    return
+
+        thread = threading.Thread(target=beat, name="beat", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+
+class _Counted:
+    """Passes blocks through and tells how many samples went by, a few times a second."""
+
+    def __init__(self, blocks: Iterator[Samples], tell: Callable[[int], None]) -> None:
+        self._blocks, self._tell = blocks, tell
+        self.num_samples = 0
+
+    def __iter__(self) -> Iterator[Samples]:
+        told_at = 0.0
+        for block in self._blocks:
+            self.num_samples += len(block)
+            if time.monotonic() - told_at > 0.3:
+                self._tell(self.num_samples)
+                told_at = time.monotonic()
+            yield block
