@@ -9,7 +9,7 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -35,7 +35,7 @@ IDLE_S = 0.3
 log = logging.getLogger(__name__)
 
 
-class JobStopped(Exception):  # noqa: N818  not an error: the user asked for it
+class JobStopped(Exception):
     """The user cancelled the job, or deleted its lecture."""
 
 
@@ -165,7 +165,7 @@ class Worker:
             total = to_samples(stream.probe.duration_s or 0)
             return self._cut(job, lectures.write_sound(job.lecture_id, stream), total, lambda: stream.warning or "")
 
-    def _cut(self, job: Job, blocks: Iterator[Samples], total: int, warning: Callable[[], str]) -> str:
+    def _cut(self, job: Job, blocks: Generator[Samples, None, None], total: int, warning: Callable[[], str]) -> str:
         counted = _Counted(blocks, lambda done: self._note(job, JobStage.DECODING, done, max(total, done)))
         with closing(blocks):  # a cancelled decoder ends at once
             spans = list(self.segmenter.spans(counted))
@@ -239,7 +239,7 @@ class Worker:
 class _Counted:
     """Passes blocks through and tells how many samples went by, a few times a second."""
 
-    def __init__(self, blocks: Iterator[Samples], tell: Callable[[int], None]) -> None:
+    def __init__(self, blocks: Iterable[Samples], tell: Callable[[int], None]) -> None:
         self._blocks, self._tell = blocks, tell
         self.num_samples = 0
 

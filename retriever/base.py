@@ -4,7 +4,7 @@ A newcomer writes one class, adds its configuration record to the union in `conf
 `tests/contracts/` then hold it to the laws that all obey.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Protocol
 
 from retriever.domain import Audio, EmbeddedSegment, EncodedQuestion, Question, Samples, SegmentAudio, Span, Word
@@ -42,7 +42,7 @@ class Retriever(Protocol):
         """D, the length of a vector."""
         ...
 
-    def embed(self, segments: Iterable[SegmentAudio]) -> Iterator[EmbeddedSegment]:
+    def embed(self, segments: Iterable[SegmentAudio]) -> Generator[EmbeddedSegment, None, None]:
         """Yield each segment with its vector and words, in the order given.
 
         Lazy: reads only a bounded number of segments ahead of what was yielded; closing the generator stops the work.

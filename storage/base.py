@@ -4,7 +4,7 @@ Every method that touches what belongs to a user takes that owner, and treats th
 serve the worker and the index, which serve everybody.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -72,7 +72,7 @@ class Lectures(Protocol):
         """Return the file as it was given. Raises NotFound, SoundMissing."""
         ...
 
-    def write_sound(self, lecture_id: UUID, blocks: Iterable[Samples]) -> Iterator[Samples]:
+    def write_sound(self, lecture_id: UUID, blocks: Iterable[Samples]) -> Generator[Samples, None, None]:
         """Pass the blocks through and keep them as the lecture's decoded sound (16 kHz mono), complete only when the iterator ends.
 
         Raises:
@@ -84,7 +84,7 @@ class Lectures(Protocol):
         """Whether the decoded sound is complete on disk (another owner may have brought it)."""
         ...
 
-    def read_sound(self, lecture_id: UUID) -> Iterator[Samples]:
+    def read_sound(self, lecture_id: UUID) -> Generator[Samples, None, None]:
         """Yield the decoded sound in blocks of a few seconds. Raises SoundMissing."""
         ...
 
