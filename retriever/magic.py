@@ -1,0 +1,80 @@
+"""Names a file by its first bytes: what it is when it is not sound, and what it seems to be when its sound is damaged."""
+
+from typing import Final
+
+NUM_BYTES: Final = 4096
+
+_FOREIGN: Final[tuple[tuple[bytes, str], ...]] = (
+    (b"%PDF", "a PDF document"),
+    (b"PK\x03\x04", "a ZIP archive or an office document; if it is an archive, unpack it and add the sound files in it"),
+    (b"PK\x05\x06", "an empty ZIP archive"),
+    (b"Rar!", "a RAR archive; unpack it and add the sound files in it"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive; unpack it and add the sound files in it"),
+    (b"\x1f\x8b", "a gzip archive; unpack it and add the sound files in it"),
+    (b"BZh", "a bzip2 archive; unpack it and add the sound files in it"),
+    (b"\xfd7zXZ\x00", "an xz archive; unpack it and add the sound files in it"),
+    (b"\x89PNG", "a PNG picture"),
+    (b"\xff\xd8\xff", "a JPEG picture"),
+    (b"GIF8", "a GIF picture"),
+    (b"\xd0\xcf\x11\xe0", "an old office document"),
+    (b"{\\rtf", "an RTF document"),
+    (b"\x7fELF", "a program"),
+    (b"MZ", "a program"),
+    (b"SQLite format 3", "a database"),
+    (b"-----BEGIN PGP", "encrypted with PGP; decrypt it first"),
+    (b"Salted__", "encrypted with OpenSSL; decrypt it first"),
+)
+_PLAYLISTS: Final = (b"#EXTM3U", b"ffconcat", b"[playlist]", b"<?xml", b"<MPD", b"<smil", b"<asx")
+_SOUNDING: Final[tuple[tuple[int, bytes, str], ...]] = (
+    (0, b"RIFF", "a WAV or AVI file"),
+    (0, b"RF64", "a WAV file"),
+    (0, b"riff", "a Wave64 file"),
+    (0, b"fLaC", "a FLAC file"),
+    (0, b"OggS", "an Ogg file"),
+    (0, b"ID3", "an MP3 file"),
+    (4, b"ftyp", "an MP4 file"),
+    (4, b"moov", "a QuickTime file"),
+    (0, b"\x1a\x45\xdf\xa3", "a Matroska or WebM file"),
+    (0, b"FORM", "an AIFF file"),
+    (0, b"caff", "a CAF file"),
+    (0, b"\x30\x26\xb2\x75", "a Windows Media file"),
+    (0, b"#!AMR", "an AMR file"),
+    (0, b".snd", "an AU file"),
+    (0, b"FLV", "an FLV file"),
+)
+_LOCKED: Final = (b"drms", b"enca", b"aavd", b"adrm")  # sample entries of protected sound in MP4
+
+
+def name_foreign(head: bytes) -> str | None:
+    """Return what the file is, when its first bytes show that it is no sound file; else None."""
+    for magic, name in _FOREIGN:
+        if head.startswith(magic):
+            return name
+    if not _is_text(head):
+        return None
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    if start.startswith(_PLAYLISTS):
+        return "a playlist or another file that only points at sound elsewhere; add the sound files themselves"
+    if start[:16].lower().startswith((b"<!doctype html", b"<html", b"<head", b"<body", b"<!--")):
+        return "a web page"
+    return "a text file"
+
+
+def name_sounding(head: bytes) -> str | None:
+    """Return the kind of sound file that the first bytes promise; else None."""
+    return next((name for offset, magic, name in _SOUNDING if head[offset:].startswith(magic)), None)
+
+
+def is_locked(index: bytes) -> bool:
+    """Tell whether the index of an MP4 file declares its sound as protected."""
+    return any(b"stsd" in index and tag in index[index.find(b"stsd") :] for tag in _LOCKED)
+
+
+def _is_text(head: bytes) -> bool:
+    if len(head) < 4 or any(byte < 32 and byte not in b"\t\n\r\f\x1b" for byte in head):
+        return False
+    try:
+        head.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return error.start > len(head) - 4  # a character cut in two by the end of `head`
+    return True
