@@ -1,0 +1,37 @@
+# Two commands matter: `make run` and `make test`. Each sets up what it needs first.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: run test lint format bench clean
+
+run: .venv/.ready  ## set up and open the app
+	.venv/bin/askaloud run
+
+test: .venv-dev/.ready  ## set up and run the tests
+	.venv-dev/bin/python -m pytest $(ARGS)
+
+lint: .venv-dev/.ready  ## style, types, import directions
+	.venv-dev/bin/ruff check
+	.venv-dev/bin/ruff format --check
+	.venv-dev/bin/mypy
+	.venv-dev/bin/lint-imports
+
+format: .venv-dev/.ready  ## mend style
+	.venv-dev/bin/ruff check --fix
+	.venv-dev/bin/ruff format
+
+bench: .venv-dev/.ready  ## speed and memory, as ratios against a peer in the same run
+	.venv-dev/bin/python -m tests.benchmarks $(ARGS)
+
+clean:  ## remove both environments; the library of lectures is not touched
+	rm -rf .venv .venv-dev
+
+.venv/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/python $(PIP_INSTALL) --editable .
+	touch $@
+
+.venv-dev/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-dev
+	.venv-dev/bin/python $(PIP_INSTALL) --editable '.[dev]'
+	touch $@
