@@ -21,7 +21,7 @@ format: .venv-dev/.ready  ## mend style
 	.venv-dev/bin/ruff format
 
 bench: .venv-dev/.ready  ## speed and memory, as ratios against a peer in the same run
-	.venv-dev/bin/python -m tests.benchmarks $(ARGS)
+	.venv-dev/bin/python tests/benchmarks/run.py $(ARGS)
 
 clean:  ## remove both environments; the library of lectures is not touched
 	rm -rf .venv .venv-dev

@@ -113,9 +113,8 @@ def report(name: str, outcomes: Sequence[Outcome]) -> None:
     print(f"\n## {name}")
     for o in outcomes:
         rank = str(o.rank or "beyond five") if o.question.gold else "none, the lecture does not say"
-        print(
-            f"- {o.question.text}\n    heard: {o.heard}\n    rank: {rank}; supported: {o.supported}; cited right: {o.cited}\n    answer: {o.answer}"
-        )
+        print(f"- {o.question.text}\n    heard: {o.heard}\n    answer: {o.answer}")
+        print(f"    rank: {rank}; supported: {o.supported}; cited right: {o.cited}")
     counts = {
         "right segment first": f"{sum(o.rank == 1 for o in answerable)}/{len(answerable)}",
         "among five": f"{sum(o.rank > 0 for o in answerable)}/{len(answerable)}",
