@@ -1,0 +1,170 @@
+"""Decides from measured thresholds whether the evidence holds an answer.
+
+A calibration is a logistic regression on raw features, fitted on development questions with and without an answer, for one kind of
+retriever, one language and one mode (typed or spoken). It never sees scores that were scaled within a search: every search has a best hit,
+also a search for something the lectures never mention.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
+
+from generator.errors import CalibrationMissing
+
+FORMAT: Final = 1
+WEIGHTS_FOLDER: Final = Path(__file__).parent / "weights"
+
+Mode: TypeAlias = Literal["typed", "spoken"]
+
+
+@dataclass(frozen=True, slots=True)
+class SupportFeatures:
+    """What the decision rests on.
+
+    Attributes:
+        cosine: highest of question and segment.
+        coverage: highest share, by rarity, of the question's content words in one segment.
+        margin: highest cosine less that of the median segment searched.
+        lexical: highest BM25 score, unscaled, for each content word of the question.
+        span_cosine: of the question and the best span.
+        span_coverage: as `coverage`, in the best span.
+        rarest: the share of the question's two rarest words in the best span.
+        num_words: content words of the question.
+    """
+
+    cosine: float
+    coverage: float
+    margin: float
+    lexical: float
+    span_cosine: float
+    span_coverage: float
+    rarest: float
+    num_words: float
+
+
+@dataclass(frozen=True, slots=True)
+class SpanFeatures:
+    """What the choice of a span rests on.
+
+    Attributes:
+        cosine: of the question and the span.
+        coverage: the share, by rarity, of the question's content words in the span.
+        hit_cosine, hit_coverage: of the segment it lies in.
+        rank: of that segment's hit, from 0.
+        has_number: 1 if the question asks for a number or a date and the span holds one.
+        length: the logarithm of its number of words.
+    """
+
+    cosine: float
+    coverage: float
+    hit_cosine: float
+    hit_coverage: float
+    rank: float
+    has_number: float
+    length: float
+
+
+SPAN_FEATURES: Final = tuple(field.name for field in fields(SpanFeatures))
+SUPPORT_FEATURES: Final = tuple(field.name for field in fields(SupportFeatures))
+
+
+@dataclass(frozen=True, slots=True)
+class SupportModel:
+    """The logistic regression of one mode: a weight for each of `SUPPORT_FEATURES`.
+
+    Attributes:
+        threshold: an answer is supported from this probability on.
+    """
+
+    weights: tuple[float, ...]
+    bias: float
+    threshold: float
+
+    def probability(self, features: SupportFeatures) -> float:
+        """Return the probability in (0, 1) that the evidence holds the answer."""
+        logit = self.bias + sum(weight * getattr(features, name) for name, weight in zip(SUPPORT_FEATURES, self.weights, strict=True))
+        return 1 / (1 + math.exp(-max(-30.0, min(30.0, logit))))
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Everything measured for one kind of retriever and one language.
+
+    Attributes:
+        span_weights: of `SPAN_FEATURES`, to choose the best span.
+        name: tells calibrations apart in the settings of an answer.
+    """
+
+    name: str
+    span_weights: tuple[float, ...]
+    typed: SupportModel
+    spoken: SupportModel
+
+    def model(self, mode: Mode) -> SupportModel:
+        """Return the regression of a mode."""
+        return self.typed if mode == "typed" else self.spoken
+
+
+def load_calibration(retriever_kind: str, language: str, folder: Path = WEIGHTS_FOLDER) -> Calibration:
+    """Read `support-KIND.json`.
+
+    Raises:
+        CalibrationMissing: there is none for this retriever or language, or the file was made for other features.
+    """
+    path = folder / f"support-{retriever_kind}.json"
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CalibrationMissing(
+            f"no measured thresholds for the retriever {retriever_kind!r}: {path.name} is absent; "
+            "make it with `python -m generator.training.calibrate`"
+        ) from error
+    except ValueError as error:
+        raise CalibrationMissing(f"{path.name} is damaged ({error}); install the package again or calibrate anew") from error
+    if record.get("format") != FORMAT or record.get("retriever_kind") != retriever_kind:
+        raise CalibrationMissing(
+            f"{path.name} is of format {record.get('format')!r} for {record.get('retriever_kind')!r}, "
+            f"needed are {FORMAT} and {retriever_kind!r}; calibrate anew"
+        )
+    if language not in record["languages"]:
+        raise CalibrationMissing(
+            f"{path.name} holds {sorted(record['languages'])}, not {language!r}; choose one of these, or calibrate for {language!r}"
+        )
+    return _read_language(record["languages"][language], path.name)
+
+
+def _read_language(record: Mapping[str, Any], file_name: str) -> Calibration:
+    try:
+        return Calibration(
+            name=str(record["name"]),
+            span_weights=_read_weights(record["span"]["weights"], SPAN_FEATURES),
+            typed=_read_model(record["typed"]),
+            spoken=_read_model(record["spoken"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise CalibrationMissing(
+            f"{file_name} does not fit this version ({error!r}); install the package again or calibrate anew"
+        ) from error
+
+
+def _read_model(record: Mapping[str, Any]) -> SupportModel:
+    threshold = float(record["threshold"])
+    if not 0 < threshold < 1:
+        raise ValueError(f"threshold must lie between 0 and 1, got {threshold}")
+    return SupportModel(_read_weights(record["weights"], SUPPORT_FEATURES), _finite(record["bias"]), threshold)
+
+
+def _read_weights(record: Mapping[str, Any], names: tuple[str, ...]) -> tuple[float, ...]:
+    if set(record) != set(names):
+        raise ValueError(f"weights are for {sorted(record)}, needed are {sorted(names)}")
+    return tuple(_finite(record[name]) for name in names)
+
+
+def _finite(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"weights must be finite, got {number}")
+    return number

@@ -1,0 +1,74 @@
+"""Answers with the words of the lecture that support the answer best, and their moment; nothing is generated.
+
+Every stretch between pauses is scored against the question (`ranking.py`); a calibration (`calibration.py`) decides whether the best one
+answers. What is said in a lecture is only ever data here: it is compared and quoted, never followed.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Final
+
+from generator.calibration import Calibration
+from generator.citations import check_citations, cite, cite_segment, overlaps
+from generator.config import Extractive
+from generator.domain import Answer, Citation, Evidence
+from generator.ranking import RankedSpan, SpanRanker, support_features
+from retriever.domain import Question
+
+MAX_EVIDENCE: Final = 5  # the calibration was made with so many; more only costs time
+NO_ANSWER: Final = "The lectures do not seem to answer this."
+NOTHING_FOUND: Final = "The lectures do not seem to answer this: no speech was found to look in."
+NOT_UNDERSTOOD: Final = "Nothing was understood of the question. Please type it, or ask it again, closer to the microphone."
+
+_SECOND_BEST: Final = 1.0  # a further moment is cited if its span's logit is at most so far below the best
+
+
+class ExtractiveGenerator:
+    """Points at the best-supported span of the evidence, or says that there is none."""
+
+    def __init__(self, config: Extractive, calibration: Calibration, ranker: SpanRanker) -> None:
+        self._config = config
+        self._calibration = calibration
+        self._ranker = ranker
+        self._settings = json.dumps(asdict(config) | {"calibration": calibration.name}, sort_keys=True)
+
+    def answer(self, question: Question, evidence: Sequence[Evidence]) -> Answer:
+        """Return the best span's words as a quotation, with the moments it rests on; the same input gives the same answer."""
+        evidence = evidence[:MAX_EVIDENCE]
+        wording = question.wording.strip()
+        if not wording:
+            return self._decline(NOT_UNDERSTOOD, evidence, [])
+        ranked = self._ranker.rank(wording, evidence, self._config.max_answer_s)
+        if not ranked:
+            return self._decline(NOTHING_FOUND, evidence, [])
+        model = self._calibration.model("typed" if question.text else "spoken")
+        confidence = model.probability(support_features(wording, evidence, ranked, self._ranker.rarity))
+        if confidence < model.threshold:
+            return self._decline(NO_ANSWER, evidence, ranked, confidence)
+        citations = self._moments(evidence, [span for span in ranked if span.score >= ranked[0].score - _SECOND_BEST])
+        return self._finish(Answer(quote(citations[0].text), citations, True, confidence, self._config.kind, self._settings), evidence)
+
+    def _decline(self, text: str, evidence: Sequence[Evidence], ranked: Sequence[RankedSpan], confidence: float = 0.0) -> Answer:
+        nearest = self._moments(evidence, ranked) if ranked else tuple(map(cite_segment, evidence[: self._config.max_citations]))
+        return self._finish(Answer(text, (), False, confidence, self._config.kind, self._settings, nearest=nearest), evidence)
+
+    def _moments(self, evidence: Sequence[Evidence], ranked: Sequence[RankedSpan]) -> tuple[Citation, ...]:
+        """Return the best spans that share no sound, at most `max_citations`."""
+        moments: list[Citation] = []
+        for span in ranked:
+            citation = cite(evidence[span.place.rank], span.place.first, span.place.last)
+            if not any(overlaps(citation, other) for other in moments):
+                moments.append(citation)
+            if len(moments) == self._config.max_citations:
+                break
+        return tuple(moments)
+
+    def _finish(self, answer: Answer, evidence: Sequence[Evidence]) -> Answer:
+        check_citations(answer.citations + answer.nearest, evidence)
+        return answer
+
+
+def quote(words: str) -> str:
+    """Return heard words as a quotation that begins with a capital letter."""
+    return f"“{words[:1].upper()}{words[1:]}”"

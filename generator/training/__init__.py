@@ -1,0 +1,1 @@
+"""Fits what answering learns from data; not needed at run time."""

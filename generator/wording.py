@@ -1,0 +1,136 @@
+"""Words as they are compared: in lower case, numbers spoken out, endings cut; and how rare each is in general.
+
+A lecture's few segments say too little about rarity, so it comes from a table counted in textbooks (`weights/word-rarity.json`).
+"""
+
+import json
+import math
+import re
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from generator.errors import CalibrationMissing
+
+RARITY_PATH: Final = Path(__file__).parent / "weights" / "word-rarity.json"
+
+# Words of a question that say nothing of its subject.
+STOPWORDS: Final = frozenset(
+    (  # noqa: SIM905  # a list would take a line for each
+        "a about above after again all also am an and any are as at be been before being between both but by can could did do does doing "
+        "done down during each else few for from further get give given go had happen happened happens has have having he her here hers "
+        "him his how i if in into is it its just kind let many may me might more most much must my name named no nor not now of off often "
+        "on once only or other our out over own please same say says she should so some such tell than that the their them then there "
+        "these they thing things this those through to too type under until up upon us use used using very was we were what when where "
+        "whether which while who whom whose why will with would you your "
+    ).split()
+)
+_SMALL: Final = (
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen"),
+    *("fifteen", "sixteen", "seventeen", "eighteen", "nineteen"),
+)
+_TENS: Final = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+_SIZES: Final = ("hundred", "thousand", "million", "billion", "percent", "half", "century", "dozen")
+_NUMBERS: Final = frozenset([*_SMALL, *_TENS, *_SIZES]) - {"one"}
+_ASKS_FOR_NUMBER: Final = re.compile(
+    r"\bhow (many|much|old|long|far|tall|large|big|high|fast|often)\b|\bwhen\b"
+    r"|\b(what|which) (year|date|percent\w*|age|century|decade|number|amount)\b",
+    re.IGNORECASE,
+)
+
+
+def normal_words(text: str) -> list[str]:
+    """Return the words as they are compared, in order."""
+    return [
+        stem(word) for token in re.findall(r"\d+|[^\W\d_]+", text.lower().replace("'s", "").replace("'", "")) for word in _spoken(token)
+    ]
+
+
+def content_words(question: str) -> tuple[str, ...]:
+    """Return the question's words that name its subject, each once; all its words where none would be left."""
+    stops = {stem(word) for word in STOPWORDS}
+    words = [word for word in dict.fromkeys(normal_words(question)) if len(word) > 1]
+    return tuple(word for word in words if word not in stops) or tuple(words)
+
+
+def asks_for_number(question: str) -> bool:
+    """Say whether the question wants a number or a date."""
+    return _ASKS_FOR_NUMBER.search(question) is not None
+
+
+def holds_number(text: str) -> bool:
+    """Say whether a number is said; a lone "one" is mostly a pronoun."""
+    return any(word.isdigit() or word in _NUMBERS for word in text.lower().split())
+
+
+def _spoken(token: str) -> list[str]:
+    """Return a number as it is said (1987 as nineteen eighty seven, as years are); other words as they are."""
+    if not token.isdigit():
+        return [token]
+    if len(token) == 4 and token[1] != "0":
+        return [*_below_hundred(int(token[:2])), *(_below_hundred(int(token[2:])) if token[2:] != "00" else ["hundred"])]
+    return _cardinal(int(token)) if len(token) <= 9 else [token]
+
+
+def _cardinal(number: int) -> list[str]:
+    for size, name in ((1_000_000, "million"), (1000, "thousand"), (100, "hundred")):
+        if number >= size:
+            return [*_cardinal(number // size), name, *(_cardinal(number % size) if number % size else [])]
+    return _below_hundred(number)
+
+
+def _below_hundred(number: int) -> list[str]:
+    if number < 20:
+        return [_SMALL[number]]
+    return [_TENS[number // 10 - 2], *([_SMALL[number % 10]] if number % 10 else [])]
+
+
+def stem(word: str) -> str:
+    """Cut the commonest English endings, so that "cells" meets "cell" and "dividing" meets "divided"."""
+    if len(word) > 4 and word.endswith("ies"):
+        word = word[:-3] + "y"
+    elif len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
+        word = word[:-1]
+    for ending in ("ing", "ed"):
+        if word.endswith(ending) and len(word) - len(ending) >= 4:
+            word = word[: -len(ending)]
+            break
+    return word[:-1] if len(word) > 4 and word.endswith("e") else word
+
+
+class Rarity:
+    """How rare words are in general.
+
+    Args:
+        counts: of common words, as they are compared.
+        num_words: that were counted in all; a word that was not kept is as rare as the rarest that was.
+    """
+
+    def __init__(self, counts: Mapping[str, int], num_words: int) -> None:
+        self._counts = counts
+        self._num_words = num_words
+        self._rarest = min(counts.values())
+
+    def of(self, word: str) -> float:
+        """Return the negative logarithm of a word's share of all words."""
+        return math.log(self._num_words / self._counts.get(word, self._rarest))
+
+    def coverage(self, asked: Sequence[str], heard: Collection[str]) -> float:
+        """Return the share, by rarity, of the words asked that were heard; in [0, 1], 0 if nothing was asked."""
+        held = set(heard)
+        total = sum(self.of(word) for word in asked)
+        return sum(self.of(word) for word in asked if word in held) / total if total else 0.0
+
+
+def load_rarity(path: Path = RARITY_PATH) -> Rarity:
+    """Read the table.
+
+    Raises:
+        CalibrationMissing: it is absent or damaged.
+    """
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        counts = {str(word): int(count) for word, count in record["counts"].items()}
+        return Rarity(counts, int(record["num_words"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CalibrationMissing(f"the table of word rarity {path.name} cannot be read ({error}); install the package again") from error
