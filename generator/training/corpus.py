@@ -68,8 +68,8 @@ def read_lecture(path: Path) -> DevelopmentLecture:
     return DevelopmentLecture(**record)
 
 
-def make_lectures(data: Path, folder: Path, seed: int = 0) -> list[DevelopmentLecture]:
-    """Write lectures (`NAME.json`, `NAME.flac`) and spoken questions (`questions/ID.flac`); skip those that are there.
+def make_lectures(data: Path, folder: Path, seed: int = 0) -> dict[str, DevelopmentLecture]:
+    """Write lectures (`NAME.json`, `NAME.flac`) and spoken questions (`questions/ID.flac`); skip those that are there; return them by NAME.
 
     Args:
         data: holds `qa/*.jsonl.gz` and `noise/noise.tar`.
@@ -78,13 +78,13 @@ def make_lectures(data: Path, folder: Path, seed: int = 0) -> list[DevelopmentLe
     """
     (folder / "questions").mkdir(parents=True, exist_ok=True)
     noises = _read_noises(data / "noise" / "noise.tar")
-    lectures = []
+    lectures = {}
     for number, (source, title, passages) in enumerate(_choose_articles(data, random.Random(seed))):  # noqa: S311  # no secret
         path = folder / f"{number:02d}-{source}.json"
         if not path.exists():
             lecture = _write_lecture(path, title, number, passages, noises)
             path.write_text(json.dumps(asdict(lecture)), encoding="utf-8")  # last, so that its presence means all is there
-        lectures.append(read_lecture(path))
+        lectures[path.stem] = read_lecture(path)
     return lectures
 
 
