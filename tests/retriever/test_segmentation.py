@@ -28,9 +28,9 @@ MIN_PAUSE_FRAMES = 4  # 100 ms, rounded up to frames of 32 ms
 
 
 def frames_of(lengths: list[tuple[int, int]]) -> list[Frame]:
-    """Return frames of alternating speech and silence, given as numbers of frames."""
-    speech, silence = Frame(0.9, 0.01), Frame(0.05, 0.0)
-    return [frame for spoken, quiet in lengths for frame in [speech] * spoken + [silence] * quiet]
+    """Return frames of alternating speech of uneven loudness and silence, given as numbers of frames."""
+    speech, silence = [Frame(0.9, 0.001 * (1 + i * 7919 % 101)) for i in range(101)], Frame(0.05, 0.0)
+    return [frame for spoken, quiet in lengths for frame in [speech[i % 101] for i in range(spoken)] + [silence] * quiet]
 
 
 def in_seconds(*lengths: tuple[float, float]) -> list[Frame]:
@@ -149,6 +149,11 @@ def test_a_short_remark_between_silences_joins_its_neighbour() -> None:
     spans = pack(in_seconds((16, 6), (2, 8), (20, 0)))
     assert len(spans) == 2
     assert spans[0].num_samples > to_samples(16 + 6 + 2)
+
+
+def test_a_short_pause_is_shared_by_the_segments_beside_it() -> None:
+    first, second = pack(frames_of([(500, 6), (500, 0)]))
+    assert first.end == second.start == 503 * FRAME_SAMPLES
 
 
 def test_speech_without_pauses_is_cut_where_it_is_least_likely() -> None:
