@@ -2,6 +2,7 @@
 
 AppError
 ├── SettingsInvalid        the settings file or an environment variable has a wrong value
+├── CommandMisused         the command line asks for what cannot be done as it is put
 ├── NothingToSearch        there is no searchable lecture in the question's scope yet
 ├── WorkerBusy             another worker holds the lock
 ├── MicrophoneUnavailable  no PortAudio, no such device, or no permission
@@ -15,6 +16,10 @@ class AppError(Exception):
 
 class SettingsInvalid(AppError):
     """The settings file or an environment variable has a wrong value."""
+
+
+class CommandMisused(AppError):
+    """The command line asks for what cannot be done as it is put."""
 
 
 class NothingToSearch(AppError):

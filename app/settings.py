@@ -6,8 +6,10 @@ The file is `askaloud.toml` in the data folder (or what `ASKALOUD_CONFIG` names)
 
 import os
 import tomllib
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar, get_args
 
 from platformdirs import user_data_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -106,3 +108,33 @@ def load_settings() -> Settings:
         raise SettingsInvalid(f"{problems}. Mend it in {config_path()} or in the ASKALOUD_… environment variables") from error
     except tomllib.TOMLDecodeError as error:
         raise SettingsInvalid(f"{config_path()} is not TOML: {error}") from error
+
+
+def with_kinds(settings: Settings, retriever: str | None, generator: str | None) -> Settings:
+    """Return the settings with another retriever or generator; its own settings are kept if it is the one that was set anyway.
+
+    Raises:
+        SettingsInvalid: there is no such kind; the message lists those there are.
+    """
+    return settings.model_copy(
+        update={
+            "retriever": _chosen("retriever", retriever, settings.retriever, _records(RetrieverConfig)),
+            "generator": _chosen("generator", generator, settings.generator, _records(GeneratorConfig)),
+        }
+    )
+
+
+_Record = TypeVar("_Record", RetrieverConfig, GeneratorConfig)
+
+
+def _chosen(part: str, kind: str | None, present: _Record, records: Mapping[str, type[_Record]]) -> _Record:
+    if kind is None or kind == present.kind:
+        return present
+    if kind not in records:
+        raise SettingsInvalid(f"{kind!r} is no {part}: choose one of {', '.join(sorted(records))}")
+    return records[kind]()
+
+
+def _records(union: object) -> dict[str, type]:
+    """Return the records of a union (or of what has only one member yet) by their kind."""
+    return {str(next(f.default for f in fields(record) if f.name == "kind")): record for record in get_args(union) or (union,)}

@@ -23,7 +23,7 @@ def of_search(question: Question, evidence: Sequence[Evidence], timings_ms: Mapp
             }
             for one in evidence
         ],
-        "timings_ms": of_timings({"total": sum(timings_ms.values()), **timings_ms}),
+        "timings_ms": of_timings({**timings_ms, "total": timings_ms.get("total", sum(timings_ms.values()))}),
     }
 
 
