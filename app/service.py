@@ -78,7 +78,9 @@ class SpokenQA:
 
     # The two main verbs
 
-    def ingest(self, path: Path, title: str | None = None, *, course: str | None = None, move: bool = False) -> AddedLecture:
+    def ingest(
+        self, path: Path, title: str | None = None, *, course: str | None = None, move: bool = False, file_name: str = ""
+    ) -> AddedLecture:
         """Keep a recording and queue the work on it; it becomes searchable segment by segment.
 
         A file that is already there changes nothing, unless the work on it failed or was cancelled: then it is queued again.
@@ -89,7 +91,7 @@ class SpokenQA:
         """
         with open_audio(path, self.limits):  # refuses at the door what can never work
             pass
-        added = self.library.lectures.add(NewLecture(path, title or title_from(path), course=course, move=move), self.owner)
+        added = self.library.lectures.add(NewLecture(path, title or title_from(path), course=course, move=move, file_name=file_name), self.owner)
         if not added.new and added.job.state.is_over and not self.lecture(added.lecture.id).is_complete:
             return replace(added, job=self.resume(added.lecture.id))
         return added

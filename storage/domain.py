@@ -80,6 +80,7 @@ class NewLecture:
 
     Attributes:
         path: the file; its bytes are copied into the library, or moved if `move`.
+        file_name: what the user calls the file; empty means that `path` tells.
     """
 
     path: Path
@@ -88,6 +89,7 @@ class NewLecture:
     course: str | None = None
     expires_at: datetime | None = None
     move: bool = False
+    file_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,206 @@
+"""The page Ask: a question, spoken or typed, and its answer with the moments of the lectures that it rests on."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import streamlit as st
+
+from app.demo import TITLE, DemoQuestion, questions
+from app.service import MAX_QUESTION_S, Asked, SpokenQA
+from app.web.cards import answer_card, errors_shown, fine_print, is_busy, job_progress, worker_warning
+from app.web.parts import served, warm_up
+from app.web.scope import choose_scope
+from app.web.texts import plain, to_wav
+from retriever.domain import Question
+from storage.domain import HistoryEntry, LectureInfo
+from storage.errors import NotFound
+
+POLL_S = 1.0
+Scope = frozenset[UUID] | None
+
+
+def show() -> None:
+    """Draw the page."""
+    qa = served().qa
+    st.title("Ask your lectures", anchor=False)
+    lectures = qa.lectures()
+    if not any(info.num_embedded for info in lectures):
+        _waiting_room(qa, lectures)
+    elif any(is_busy(info.job) for info in lectures):
+        _still_listening(qa)
+    scope = choose_scope(lectures)
+    _inputs(qa, scope)
+    _answer(qa)
+    _tour(qa, lectures, scope)
+    warm_up()
+
+
+def _inputs(qa: SpokenQA, scope: Scope) -> None:
+    spoken, typed = st.columns(2, gap="medium")
+    with spoken, st.container(border=True, height="stretch"):
+        if _microphone_is_possible(st.context.url):
+            sound = st.audio_input("Ask out loud", key="spoken", on_change=_note_spoken)
+            st.caption("Press the microphone, ask, press again. Up to a minute.")
+        else:
+            sound = None
+            _microphone_hint()
+    with typed, st.form("typed", enter_to_submit=True, height="stretch"):
+        text = st.text_input("Or type your question", placeholder="How do bees choose a new home?", key="typed_text")
+        sent = st.form_submit_button("Ask", type="primary", icon=":material/search:")
+    if sent:
+        with errors_shown():
+            _ask(qa, Question(text=text.strip(), scope=scope))
+    elif sound is not None and st.session_state.pop("spoken_is_new", False):
+        with errors_shown():
+            _ask_sound(qa, sound.getvalue(), scope)
+
+
+def _note_spoken() -> None:
+    st.session_state["spoken_is_new"] = True
+
+
+def _ask_sound(qa: SpokenQA, wav: bytes, scope: Scope) -> None:
+    with NamedTemporaryFile(suffix=".wav") as file:
+        file.write(wav)
+        file.flush()
+        audio = qa.read_question(Path(file.name))
+    _ask(qa, Question(audio=audio, scope=scope))
+
+
+def _ask(qa: SpokenQA, question: Question) -> None:
+    """Ask, then show the answer from the history: the same way as after a refresh of the page."""
+    with st.spinner("Looking through the lectures…"):
+        _show_asked(qa.ask(question))
+
+
+def _show_asked(asked: Asked) -> None:
+    st.query_params["q"] = str(asked.question.id)
+    st.rerun()
+
+
+def _answer(qa: SpokenQA) -> None:
+    entry = _remembered(qa)
+    if entry is None:
+        return
+    st.divider()
+    _what_was_asked(qa, entry)
+    with errors_shown():
+        answer_card(entry)
+        fine_print(entry)
+
+
+def _remembered(qa: SpokenQA) -> HistoryEntry | None:
+    named = st.query_params.get("q")
+    if not named:
+        return None
+    try:
+        return qa.entry(UUID(named))
+    except (ValueError, NotFound):
+        st.info("The question in this page's address is not in the history any more.", icon=":material/history:")
+        return None
+
+
+def _what_was_asked(qa: SpokenQA, entry: HistoryEntry) -> None:
+    question = entry.question
+    if not entry.has_audio:
+        st.markdown(f"You asked: **{plain(question.wording)}**")
+        return
+    with st.form(f"heard-{question.id}", border=False):
+        label = "I heard (correct it and search again)" if question.corrects is None else "Your wording (correct it and search again)"
+        left, right = st.columns([4, 1], vertical_alignment="bottom")
+        text = left.text_input(
+            label, value=question.wording, key=f"wording-{question.id}", placeholder="Nothing was understood: type it here"
+        )
+        again = right.form_submit_button("Search again", width="stretch")
+    if question.corrects is not None and question.heard:
+        st.caption(f"I first heard: {plain(question.heard)}")
+    with errors_shown():
+        st.audio(to_wav(qa.question_audio(question.id)), alt="Your question as you spoke it")
+    if again:
+        with errors_shown(), st.spinner("Looking through the lectures…"):
+            _show_asked(qa.correct(question.id, text.strip()))
+
+
+def _tour(qa: SpokenQA, lectures: Sequence[LectureInfo], scope: Scope) -> None:
+    demo = next((info for info in lectures if info.lecture.title == TITLE and info.num_embedded), None)
+    if demo is None:
+        return
+    first_run = "q" not in st.query_params and len(lectures) == 1
+    tour = st.expander("Try it with the demo lecture", expanded=first_run, icon=":material/school:", on_change="rerun", key="tour")
+    if not tour.open:
+        return
+    with tour:
+        st.caption(
+            f"Six questions about “{TITLE}”. Ask one as text, or as the sound of a voice, which is harder: the app has to hear it first."
+        )
+        for number, question in enumerate(questions(), start=1):
+            _tour_question(qa, question, number, scope)
+
+
+def _tour_question(qa: SpokenQA, question: DemoQuestion, number: int, scope: Scope) -> None:
+    with st.container(border=True):
+        st.markdown(plain(question.text))
+        st.audio(question.audio_path.read_bytes(), format="audio/ogg", alt=f"Question {number}, spoken: {question.text}")
+        with st.container(horizontal=True):
+            as_sound = st.button(f"Ask question {number} out loud", key=f"tour-sound-{number}", icon=":material/mic:")
+            as_text = st.button(f"Ask question {number} as text", key=f"tour-text-{number}", icon=":material/keyboard:")
+    with errors_shown():
+        if as_sound:
+            _ask(qa, Question(audio=qa.read_question(question.audio_path), scope=scope))
+        elif as_text:
+            _ask(qa, Question(text=question.text, scope=scope))
+
+
+def _waiting_room(qa: SpokenQA, lectures: Sequence[LectureInfo]) -> None:
+    busy = [info for info in lectures if is_busy(info.job)]
+    if not busy:
+        st.info(
+            "There is no lecture to ask yet. Add one on the page **Lectures**; it can be asked as soon as its beginning has been heard.",
+            icon=":material/library_add:",
+        )
+        return
+    st.info("The first lecture is being listened to. You can ask as soon as its first minutes have been heard.", icon=":material/hearing:")
+
+    def progress() -> None:
+        now = qa.lectures()
+        if any(info.num_embedded for info in now) or not any(is_busy(info.job) for info in now):
+            st.rerun()
+        alive = qa.worker_is_alive()
+        for info in now:
+            if is_busy(info.job):
+                st.markdown(f"**{plain(info.lecture.title)}**")
+                job_progress(info, alive)
+        if not alive:
+            worker_warning()
+
+    st.fragment(progress, run_every=POLL_S)()
+
+
+def _still_listening(qa: SpokenQA) -> None:
+    def note() -> None:
+        busy = [info for info in qa.lectures() if is_busy(info.job)]
+        if not busy:
+            return
+        names = ", ".join(f"**{plain(info.lecture.title)}** ({info.num_embedded} of {info.num_segments or '?'})" for info in busy[:3])
+        more = f" and {len(busy) - 3} more" if len(busy) > 3 else ""
+        st.caption(f":material/hearing: Still listening to {names}{more}. What has been heard so far can be asked.")
+
+    st.fragment(note, run_every=5 * POLL_S)()
+
+
+def _microphone_is_possible(url: str | None) -> bool:
+    """Whether browsers give this page the microphone: only over HTTPS or on the same machine."""
+    parts = urlsplit(url or "http://localhost")
+    name = parts.hostname or ""
+    return parts.scheme == "https" or name in ("localhost", "127.0.0.1", "::1") or name.endswith(".localhost")
+
+
+def _microphone_hint() -> None:
+    st.markdown("**Ask out loud**")
+    st.caption(
+        "Browsers give a page the microphone only over HTTPS or on the same machine. Open this page as http://localhost on the machine it "
+        f"runs on, or put HTTPS in front of it. You can type your question meanwhile. (A spoken one has up to {MAX_QUESTION_S:.0f} s.)"
+    )

@@ -1,0 +1,150 @@
+"""What the pages have in common: one-line errors, playable moments, answers with their evidence, progress of jobs."""
+
+import html
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from uuid import UUID
+
+import streamlit as st
+
+from app.errors import AppError
+from app.progress import describe, in_words
+from app.subtitles import clocks
+from app.web.parts import served
+from app.web.texts import marked, plain, to_wav
+from generator.domain import AnswerStatus, Citation
+from generator.errors import GeneratorError
+from retriever.domain import Span
+from retriever.errors import RetrieverError
+from storage.domain import EvidenceRecord, HistoryEntry, Job, LectureInfo
+from storage.errors import StorageError
+
+OUR_ERRORS = (AppError, RetrieverError, GeneratorError, StorageError)
+NUM_CARDS = 3  # shown at once; the others on demand
+
+
+@contextmanager
+def errors_shown() -> Iterator[None]:
+    """Show what goes wrong as a sentence."""
+    try:
+        yield
+    except OUR_ERRORS as error:
+        st.error(plain(str(error)), icon=":material/error:")
+
+
+@st.cache_resource(show_spinner=False, max_entries=32)
+def clip_wav(lecture_id: UUID, start: int, end: int) -> bytes:
+    """Return exactly this stretch of a lecture as a WAV file. Raises NotFound, SoundMissing."""
+    return to_wav(served().qa.clip(lecture_id, Span(start, end)))
+
+
+def play_moment(lecture_id: UUID, span: Span, title: str, *, autoplay: bool = False) -> None:
+    """Draw a player of exactly this stretch of a lecture."""
+    with errors_shown():
+        sound = clip_wav(lecture_id, span.start, span.end)
+        st.audio(sound, format="audio/wav", alt=f"Sound of {title}, {clocks(span)}", autoplay=autoplay)
+
+
+def answer_card(entry: HistoryEntry) -> None:
+    """Draw what was answered and the moments it rests on."""
+    answer = entry.answer
+    if answer is None:
+        st.info("This question has no answer yet: no lecture was searchable when it was asked.", icon=":material/hourglass_empty:")
+        return
+    if answer.status is AnswerStatus.FAILED:
+        st.error(plain(answer.text), icon=":material/error:")
+    elif answer.supported:
+        _quotation(entry, answer.text, answer.citations)
+    else:
+        st.warning("**The lectures do not seem to answer this.** " + plain(answer.text), icon=":material/search_off:")
+    cited = answer.citations if answer.supported else answer.nearest
+    if entry.evidence:
+        st.subheader("Where it is said" if answer.supported else "Nearest moments", anchor=False)
+        if not answer.supported:
+            st.caption("These came closest. They probably hold no answer.")
+        evidence_cards(entry, cited)
+
+
+def _quotation(entry: HistoryEntry, text: str, citations: tuple[Citation, ...]) -> None:
+    with st.container(border=True, key="answer"):
+        st.html(f'<blockquote class="answer">{html.escape(text)}</blockquote>')
+        if not citations:
+            return
+        first = citations[0]
+        title = entry.title_of(first)
+        st.caption(f"heard in **{plain(title)}**, {clocks(first.span)}")
+        if _is_deleted(entry, first.segment.lecture_id):
+            st.caption("The lecture has been deleted since; its sound is gone.")
+        else:
+            play_moment(first.segment.lecture_id, first.span, title)
+
+
+def evidence_cards(entry: HistoryEntry, cited: tuple[Citation, ...]) -> None:
+    """Draw the moments found, best first."""
+    for rank, record in enumerate(entry.evidence[:NUM_CARDS], start=1):
+        evidence_card(record, cited, rank)
+    rest = entry.evidence[NUM_CARDS:]
+    if not rest:
+        return
+    more = st.expander(
+        f"{len(rest)} more moments" if len(rest) > 1 else "One more moment", on_change="rerun", key=f"more-{entry.question.id}"
+    )
+    if more.open:
+        with more:
+            for rank, record in enumerate(rest, start=NUM_CARDS + 1):
+                evidence_card(record, cited, rank)
+
+
+def evidence_card(record: EvidenceRecord, cited: tuple[Citation, ...], rank: int) -> None:
+    """Draw one moment: where it is, what was heard, its sound."""
+    segment = record.hit.segment
+    with st.container(border=True):
+        st.html(
+            f'<div class="moment"><span class="rank">{rank}</span> <strong>{html.escape(record.lecture_title)}</strong> '
+            f'<span class="time">{clocks(segment.span)}</span></div>'
+            f'<p class="heard">{marked(record.text, [c.text for c in cited if c.segment.lecture_id == segment.lecture_id])}</p>'
+        )
+        if record.lecture_deleted:
+            st.caption("This lecture has been deleted since; its sound is gone.")
+        else:
+            play_moment(segment.lecture_id, segment.span, record.lecture_title)
+
+
+def fine_print(entry: HistoryEntry) -> None:
+    """Draw which models answered and how long it took."""
+    if entry.answer is None:
+        return
+    times = ", ".join(f"{name} {ms:.0f} ms" for name, ms in entry.timings_ms.items() if name != "total")
+    total = entry.timings_ms.get("total", 0.0)
+    model = plain(entry.answer.model)
+    found_by = plain(entry.retriever[:12])
+    st.caption(f"Answered in {total / 1000:.2f} s ({times}) by {model}; searched by {found_by}; confidence {entry.answer.confidence:.0%}.")
+
+
+def job_progress(info: LectureInfo, worker_alive: bool) -> None:
+    """Draw how far the work on a lecture is, with the time left."""
+    job = info.job
+    if job is None or job.state.is_over:
+        return
+    now = describe(job, info.lecture, datetime.now(UTC), worker_alive=worker_alive)
+    left = f", about {in_words(now.eta_s)} left" if now.eta_s is not None else ""
+    st.progress(now.fraction or 0.0, text=f"{now.text}{left}")
+
+
+def is_busy(job: Job | None) -> bool:
+    """Whether work on a lecture waits or runs."""
+    return job is not None and not job.state.is_over
+
+
+def worker_warning() -> None:
+    """Say so if nobody works on the lectures that wait, and what to do."""
+    st.warning(
+        "Nothing is listening to the lectures at the moment: the worker is not running. It is started with the app by `askaloud run`; "
+        "if you started the page by itself, start `askaloud worker` beside it. Work that waits then goes on by itself.",
+        icon=":material/warning:",
+    )
+
+
+def _is_deleted(entry: HistoryEntry, lecture_id: UUID) -> bool:
+    return any(e.lecture_deleted for e in entry.evidence if e.hit.segment.lecture_id == lecture_id)

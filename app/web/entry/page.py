@@ -1,0 +1,5 @@
+"""What Streamlit runs for each visit."""
+
+from app.web.frame import show
+
+show()

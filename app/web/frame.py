@@ -1,0 +1,45 @@
+"""The frame around the pages: title, style, navigation, and errors as sentences."""
+
+from functools import cache
+from importlib.resources import files
+
+import streamlit as st
+
+from app.web import ask, health, history, lectures
+from app.web.cards import OUR_ERRORS, errors_shown
+from app.web.parts import served
+from app.web.texts import plain
+
+
+def show() -> None:
+    """Draw the page that the address names."""
+    st.set_page_config(page_title="askaloud", page_icon=":material/graphic_eq:", layout="centered")
+    st.html(f"<style>{_style()}</style>")
+    pages = {
+        "ask": st.Page(ask.show, title="Ask", icon=":material/mic:", url_path="ask", default=True),
+        "lectures": st.Page(lectures.show, title="Lectures", icon=":material/library_music:", url_path="lectures"),
+        "history": st.Page(history.show, title="History", icon=":material/history:", url_path="history"),
+        "health": st.Page(health.show, title="Health", icon=":material/monitor_heart:", url_path="health"),
+    }
+    st.session_state["pages"] = pages
+    page = st.navigation(list(pages.values()), position="top")
+    if not _can_open():
+        return
+    with errors_shown():
+        page.run()
+
+
+def _can_open() -> bool:
+    """Open the application, or say why that is impossible."""
+    try:
+        served()
+    except OUR_ERRORS as error:
+        st.title("askaloud cannot start", anchor=False)
+        st.error(plain(str(error)), icon=":material/error:")
+        return False
+    return True
+
+
+@cache
+def _style() -> str:
+    return files("app.web").joinpath("style.css").read_text(encoding="utf-8")
