@@ -129,11 +129,10 @@ def load_calibration(retriever_kind: str, language: str, folder: Path = WEIGHTS_
             f"{path.name} is of format {record.get('format')!r} for {record.get('retriever_kind')!r}, "
             f"needed are {FORMAT} and {retriever_kind!r}; calibrate anew"
         )
-    if language not in record["languages"]:
-        raise CalibrationMissing(
-            f"{path.name} holds {sorted(record['languages'])}, not {language!r}; choose one of these, or calibrate for {language!r}"
-        )
-    return _read_language(record["languages"][language], path.name)
+    languages = record.get("languages", {})
+    if language not in languages:
+        raise CalibrationMissing(f"{path.name} holds {sorted(languages)}, not {language!r}; choose one of these, or calibrate for {language!r}")
+    return _read_language(languages[language], path.name)
 
 
 def _read_language(record: Mapping[str, Any], file_name: str) -> Calibration:
