@@ -101,13 +101,20 @@ def load_settings() -> Settings:
     Raises:
         SettingsInvalid: a value is wrong; the message names the setting and the file.
     """
+    named = os.environ.get("ASKALOUD_CONFIG")
+    if named and not Path(named).is_file():
+        raise SettingsInvalid(f"ASKALOUD_CONFIG names {named}, which is no file: name the settings file, or unset the variable")
     try:
         return Settings()
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise SettingsInvalid(f"{problems}. Mend it in {config_path()} or in the ASKALOUD_… environment variables") from error
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsInvalid(f"{config_path()} is not TOML: {error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsInvalid(f"{config_path()} is not TOML: {error}. Mend it, or move it away to begin with the defaults") from error
+    except OSError as error:
+        raise SettingsInvalid(
+            f"{config_path()} cannot be read: {error}. Mend its permissions, or name another in ASKALOUD_CONFIG"
+        ) from error
 
 
 def with_kinds(settings: Settings, retriever: str | None, generator: str | None) -> Settings:

@@ -54,8 +54,7 @@ def run_app(
 
 def worker(supervisor: SupervisorPid = None) -> None:
     """Make queued lectures searchable until told to end (Ctrl-C, SIGTERM); wait for another worker to leave first."""
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    logging.getLogger("app").setLevel(logging.INFO)
+    _log_to_stderr()
     signal.signal(signal.SIGTERM, _leave)
 
     def is_orphan() -> bool:
@@ -79,12 +78,19 @@ def worker(supervisor: SupervisorPid = None) -> None:
 
 def web(host: Host = None, port: Port = None, supervisor: SupervisorPid = None) -> None:
     """Serve the page alone."""
+    _log_to_stderr()
     settings = _settings(host, port)
     if supervisor is not None:
         threading.Thread(target=_follow, args=(supervisor,), name="follow", daemon=True).start()
     from app.web.server import serve  # noqa: PLC0415  only this command needs streamlit
 
     serve(settings)
+
+
+def _log_to_stderr() -> None:
+    """Write the log to standard error, which the supervisor puts into a file."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("app").setLevel(logging.INFO)
 
 
 def _settings(host: str | None, port: int | None) -> Settings:
@@ -94,7 +100,7 @@ def _settings(host: str | None, port: int | None) -> Settings:
 
 
 def _supervisor(settings: Settings) -> Supervisor:
-    own, me = [sys.executable, "-m", "app"], str(os.getpid())
+    own, me = [sys.executable, "-P", "-m", "app"], str(os.getpid())  # -P: a folder `app` where the user happens to be is not ours
     page = [*own, "web", "--host", settings.web.host, "--port", str(settings.web.port), "--supervisor", me]
     return Supervisor(
         (
