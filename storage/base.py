@@ -57,7 +57,9 @@ class Lectures(Protocol):
         ...
 
     def delete(self, lecture_id: UUID, owner: UUID) -> None:
-        """Remove the lecture with all that belongs to it, and its sound if no other owner shares it. History that cites it stays and says so.
+        """Remove the lecture with all that belongs to it, and its sound if no other owner shares it.
+
+        History that cites it stays and says so.
 
         Raises:
             NotFound: no such lecture.
@@ -73,7 +75,9 @@ class Lectures(Protocol):
         ...
 
     def write_sound(self, lecture_id: UUID, blocks: Iterable[Samples]) -> Generator[Samples, None, None]:
-        """Pass the blocks through and keep them as the lecture's decoded sound (16 kHz mono), complete only when the iterator ends.
+        """Keep the blocks as the lecture's decoded sound (16 kHz mono, 16 bits), complete only when the generator ends.
+
+        Yields each block as it is kept, rounded to 16 bits.
 
         Raises:
             DiskFull: too little room; what was written is removed.
@@ -121,7 +125,10 @@ class Lectures(Protocol):
         ...
 
     def outdated(self, fingerprint: str) -> Sequence[Lecture]:
-        """Return lectures, of all owners, that have segments which this model has not embedded and no unfinished job."""
+        """Return lectures, of all owners, that have segments which this model has not embedded and whose latest job is done.
+
+        What waits or runs will be done anyway; what was cancelled or has failed waits for its owner.
+        """
         ...
 
     def heard(self, lecture_id: UUID, owner: UUID, fingerprint: str) -> Sequence[HeardSegment]:

@@ -1,0 +1,1 @@
+"""Alembic: one step per change of the schema, never edited once released."""
