@@ -40,7 +40,6 @@ logger = logging.getLogger(__name__)
 _ERRORS: Final[dict[str, type[UnreadableAudio]]] = {
     error.__name__: error for error in (AudioLimitExceeded, CorruptAudio, NoAudioTrack, UnsupportedFormat)
 }
-_INDEX_BYTES: Final = 2**20  # of each end of a file, searched for signs of protection
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +82,6 @@ class AudioStream:
             foreign = magic.name_foreign(self._head)
             if foreign is not None:
                 raise UnsupportedFormat(f"{self._name} is not a sound file but {foreign}")
-            self._locked = magic.is_locked(_ends(descriptor))
             self._process = _start_decoder(descriptor, limits)
             self._pipe = cast(IO[bytes], self._process.stdout).fileno()
         finally:
@@ -147,7 +145,7 @@ class AudioStream:
 
     def _describe(self, findings: decoding.Findings) -> str | None:
         if not self.num_samples:
-            raise self._locked_or(CorruptAudio(f"{self._name} holds no sound that can be decoded; is the copy complete?"))
+            raise CorruptAudio(f"{self._name} holds no sound that can be decoded; is the copy complete?")
         faults = []
         end, promised_s = to_seconds(self.num_samples), findings["promised_s"]
         is_end_damaged = findings["num_damaged"] > 0 and findings["first_damage"] > self.num_samples - SAMPLE_RATE_HZ // 10
@@ -195,21 +193,12 @@ class AudioStream:
         return DecoderCrashed(f"{self._name} cannot be read: its decoder {what}; convert the file to another format and try again")
 
     def _translate(self, name: str, text: str) -> UnreadableAudio:
-        if name != "UnsupportedFormat":
-            return _ERRORS[name](f"{self._name} {text}")
+        if name != decoding.UNOPENED:
+            return _ERRORS.get(name, DecoderCrashed)(f"{self._name} {text}")
         seeming = magic.name_sounding(self._head)
         if seeming is None:
             return UnsupportedFormat(f"{self._name} is not a sound file of a known format ({text}); convert it to MP3, M4A, WAV or FLAC")
-        if text.startswith("its sound"):
-            return self._locked_or(UnsupportedFormat(f"{self._name} cannot be read: {text}; convert it to MP3, M4A, WAV or FLAC"))
-        return self._locked_or(
-            CorruptAudio(f"{self._name} seems to be {seeming}, but it is damaged or cut off ({text}); is the copy complete?")
-        )
-
-    def _locked_or(self, error: UnreadableAudio) -> UnreadableAudio:
-        if self._locked:
-            return UnsupportedFormat(f"{self._name} is protected (encrypted); export it without protection first")
-        return error
+        return CorruptAudio(f"{self._name} seems to be {seeming}, but it is damaged or cut off ({text}); is the copy complete?")
 
 
 def open_audio(path: Path, limits: AudioLimits) -> AudioStream:
@@ -275,11 +264,6 @@ def _open_regular(path: Path, name: str, limits: AudioLimits) -> int:
         os.close(descriptor)
         raise fault
     return descriptor
-
-
-def _ends(descriptor: int) -> bytes:
-    size = os.fstat(descriptor).st_size
-    return os.pread(descriptor, _INDEX_BYTES, 0) + os.pread(descriptor, _INDEX_BYTES, max(_INDEX_BYTES, size - _INDEX_BYTES))
 
 
 def _start_decoder(descriptor: int, limits: AudioLimits) -> "subprocess.Popen[bytes]":

@@ -31,6 +31,7 @@ HEADER: Final = b"H"  # JSON: container, codec, duration_s, sample_rate_hz, num_
 SAMPLES: Final = b"S"  # float32, little-endian
 PROGRESS: Final = b"P"  # empty: still reading, nothing to hear yet
 ERROR: Final = b"E"  # JSON: [name of an error of `retriever.errors`, what is wrong]
+UNOPENED: Final = "Unopened"  # instead of an error's name: FFmpeg makes nothing of the file
 END: Final = b"F"  # JSON: `Findings`
 PREFIX: Final = struct.Struct("<cI")
 RATE_HZ: Final = 16_000
@@ -48,6 +49,8 @@ _CODECS: Final = (
     "aac,aac_latm,ac3,eac3,alac,flac,mp1,mp1float,mp2,mp2float,mp3,mp3float,opus,libopus,vorbis,speex,wavpack,amrnb,amrwb,"
     "libopencore_amrnb,libopencore_amrwb,gsm,gsm_ms,adpcm_ima_wav,adpcm_ima_qt,adpcm_ms,g722,g726,wmav1,wmav2,wmapro,wmalossless,wmavoice,"
 ) + ",".join(f"pcm_{name}" for name in _PCM)
+_LOCKED: Final = ("drms", "enca", "aavd", "adrm")  # MP4's tags of protected sound
+_LOCKED_TEXT: Final = "is protected (encrypted); export it without protection first"
 
 
 class Order(TypedDict):
@@ -216,12 +219,14 @@ def _open(source: _Source) -> "InputContainer":
     except (av.FFmpegError, PermissionError, ValueError) as error:
         if getattr(error, "errno", None) == errno.ENOMEM:
             raise MemoryError from error
-        raise _Refused("UnsupportedFormat", getattr(error, "strerror", None) or str(error)) from error
+        raise _Refused(UNOPENED, getattr(error, "strerror", None) or str(error)) from error
 
 
 def _choose_stream(container: "InputContainer") -> "AudioStream":
     streams = container.streams.audio
     for stream in streams:
+        if stream.codec_context is not None and stream.codec_context.codec_tag in _LOCKED:
+            raise _Refused("UnsupportedFormat", _LOCKED_TEXT)
         if stream.codec_context is not None and stream.codec_context.codec.name in _CODECS.split(","):
             return stream
     if streams:
@@ -259,10 +264,9 @@ def _check_limits(order: Order, sample_rate_hz: int, num_channels: int) -> None:
         raise _Refused("AudioLimitExceeded", f"has {num_channels} channels; 1 to {order['max_channels']} are allowed, so mix it down first")
 
 
-def _frames(container: "InputContainer", stream: "AudioStream", sound: _Sound, descriptor: int) -> Iterator["AudioFrame"]:
-    """Decode what can be decoded; damage is noted, never fatal."""
+def _packets(container: "InputContainer", stream: "AudioStream", sound: _Sound) -> "Iterator[av.Packet[AudioStream]]":
+    """Yield the packets of the stream, an empty one last; an unreadable rest is noted as cut off."""
     packets = container.demux(stream)
-    is_first = True
     while True:
         try:
             packet = next(packets, None)
@@ -273,13 +277,20 @@ def _frames(container: "InputContainer", stream: "AudioStream", sound: _Sound, d
             return
         if packet is None:
             return
-        if is_first:
+        if packet.has_sidedata("encryption_info"):
+            raise _Refused("UnsupportedFormat", _LOCKED_TEXT)
+        yield packet
+
+
+def _frames(container: "InputContainer", stream: "AudioStream", sound: _Sound, descriptor: int) -> Iterator["AudioFrame"]:
+    """Decode what can be decoded; damage is noted, never fatal."""
+    for number, packet in enumerate(_packets(container, stream, sound)):
+        if number == 0:
             sound.findings["promised_s"] = _promised_s(container, stream, descriptor, packet.pos)
-            is_first = False
         if packet.is_corrupt:
             sound.note_damage()
         try:
-            yield from stream.codec_context.decode(None if packet.size == 0 else packet)
+            yield from stream.codec_context.decode(packet if packet.size else None)
         except av.error.EOFError:
             return
         except av.FFmpegError as error:

@@ -42,7 +42,6 @@ _SOUNDING: Final[tuple[tuple[int, bytes, str], ...]] = (
     (0, b".snd", "an AU file"),
     (0, b"FLV", "an FLV file"),
 )
-_LOCKED: Final = (b"drms", b"enca", b"aavd", b"adrm")  # sample entries of protected sound in MP4
 
 
 def name_foreign(head: bytes) -> str | None:
@@ -63,11 +62,6 @@ def name_foreign(head: bytes) -> str | None:
 def name_sounding(head: bytes) -> str | None:
     """Return the kind of sound file that the first bytes promise; else None."""
     return next((name for offset, magic, name in _SOUNDING if head[offset:].startswith(magic)), None)
-
-
-def is_locked(index: bytes) -> bool:
-    """Tell whether the index of an MP4 file declares its sound as protected."""
-    return any(b"stsd" in index and tag in index[index.find(b"stsd") :] for tag in _LOCKED)
 
 
 def _is_text(head: bytes) -> bool:

@@ -2,9 +2,8 @@
 
 import itertools
 import json
-import shutil
-import subprocess
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -191,16 +190,13 @@ def test_segments_come_while_the_sound_goes_on(silence_frames: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def sentences(tmp_path_factory: pytest.TempPathFactory) -> list[Samples]:
+def sentences(tmp_path_factory: pytest.TempPathFactory, speak: Callable[..., Path]) -> list[Samples]:
     """Twelve spoken sentences of 3 to 6 s, without silence around them."""
-    if shutil.which("espeak-ng") is None:
-        pytest.skip("espeak-ng is not installed")
     folder = tmp_path_factory.mktemp("speech")
     sounds = []
     for i, place in enumerate(["river", "harbour", "forest", "village", "valley", "island"] * 2):
-        path = folder / f"{i}.wav"
         text = f"On day {i + 1} the travellers reached the {place}, where they rested and counted what was left of their bread."
-        subprocess.run(["espeak-ng", "-v", "en-gb", "-s", str(140 + 5 * i), "-w", str(path), text], check=True)
+        path = speak(text, folder / f"{i}.wav", "en-gb", 140 + 5 * i)
         samples = read_audio(path, AudioLimits(), 20).samples
         loud = np.flatnonzero(np.abs(samples) > 0.01)
         sounds.append(samples[loud[0] : loud[-1] + 1])
@@ -312,8 +308,6 @@ def test_settings_are_the_configuration_as_json() -> None:
 
 
 def test_the_speech_model_leaves_the_environment_as_it_was(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    import os  # noqa: PLC0415
-
     for value in (None, "3"):
         monkeypatch.delenv("OMP_THREAD_LIMIT", raising=False)
         if value is not None:
