@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from threading import Lock
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from generator.base import Generator
 from generator.calibration import load_calibration
@@ -10,7 +10,9 @@ from generator.config import Extractive, GeneratorConfig
 from generator.extractive import ExtractiveGenerator
 from generator.ranking import Encoder, SpanRanker
 from generator.wording import load_rarity
-from retriever.sentence_encoder import SentenceEncoder, Vectors
+
+if TYPE_CHECKING:
+    from retriever.sentence_encoder import SentenceEncoder, Vectors
 
 
 def build_generator(config: GeneratorConfig, retriever_kind: str, language: str = "en", encoder: Encoder | None = None) -> Generator:
@@ -42,8 +44,10 @@ class ShippedEncoder:
         self._lock = Lock()
         self._encoder: SentenceEncoder | None = None
 
-    def encode(self, texts: Sequence[str]) -> Vectors:
+    def encode(self, texts: Sequence[str]) -> "Vectors":
         """Return (B, D) vectors of length 1. Raises ModelFilesMissing."""
+        from retriever.sentence_encoder import SentenceEncoder  # noqa: PLC0415 - only who answers pays for it
+
         with self._lock:
             if self._encoder is None:
                 self._encoder = SentenceEncoder(num_threads=self._num_threads)

@@ -131,7 +131,9 @@ def load_calibration(retriever_kind: str, language: str, folder: Path = WEIGHTS_
         )
     languages = record.get("languages", {})
     if language not in languages:
-        raise CalibrationMissing(f"{path.name} holds {sorted(languages)}, not {language!r}; choose one of these, or calibrate for {language!r}")
+        raise CalibrationMissing(
+            f"{path.name} holds {sorted(languages)}, not {language!r}; choose one of these, or calibrate for {language!r}"
+        )
     return _read_language(languages[language], path.name)
 
 

@@ -26,6 +26,8 @@ from generator.training.examples import Example, ExampleMaker, Kind, overlap
 from generator.training.fitting import Array, Logistic, auroc, choose_threshold, fit_choice, fit_logistic
 from generator.training.hearing import Ears
 from generator.wording import load_rarity
+from retriever.build import build_retriever, build_segmenter
+from retriever.config import Cascade, SpeechPauses
 
 MAX_FALSE_STRANGERS: Final = 0.10  # a made-up answer costs a student more trust than "look at these moments"
 _IMPORTANCE: Final[Mapping[Kind, float]] = {"answerable": 0.5, "stranger": 0.3, "removed": 0.2}
@@ -105,8 +107,12 @@ class Measured:
         shown = answerable & supported
         result = {
             "num_questions": {kind: int((self.kinds == kind).sum()) for kind in _IMPORTANCE},
-            "auroc_against_strangers": auroc(probability[answerable | (self.kinds == "stranger")], answerable[answerable | (self.kinds == "stranger")] * 1.0),
-            "auroc_against_removed": auroc(probability[answerable | (self.kinds == "removed")], answerable[answerable | (self.kinds == "removed")] * 1.0),
+            "auroc_against_strangers": auroc(
+                probability[answerable | (self.kinds == "stranger")], answerable[answerable | (self.kinds == "stranger")] * 1.0
+            ),
+            "auroc_against_removed": auroc(
+                probability[answerable | (self.kinds == "removed")], answerable[answerable | (self.kinds == "removed")] * 1.0
+            ),
             "answer_in_evidence": labels[answerable].mean(),
             "supported_answerable": supported[answerable].mean(),
             "supported_answer_in_evidence": supported[labels].mean(),

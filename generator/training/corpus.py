@@ -90,6 +90,7 @@ def make_lectures(data: Path, folder: Path, seed: int = 0) -> dict[str, Developm
 
 def make_strangers(data: Path, folder: Path, num: int = 160, seed: int = 1) -> list[LectureQuestion]:
     """Write questions on articles that no lecture is made of, half of them spoken; return those that are there if they are."""
+    (folder / "questions").mkdir(parents=True, exist_ok=True)
     path = folder / "strangers.json"
     if not path.exists():
         rng = random.Random(seed)  # noqa: S311  # a choice of questions, no secret

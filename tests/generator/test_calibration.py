@@ -69,7 +69,7 @@ def test_a_damaged_file_is_refused(folder):
 def test_a_file_for_other_features_is_refused(folder, edit):
     load_calibration("cascade", "en", folder)
     change(folder, edit)
-    with pytest.raises(CalibrationMissing, match="support-cascade.json"):
+    with pytest.raises(CalibrationMissing, match=r"support-cascade\.json"):
         load_calibration("cascade", "en", folder)
 
 

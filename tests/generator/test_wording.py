@@ -5,11 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from generator.errors import CalibrationMissing
-from generator.wording import STOPWORDS, Rarity, asks_for_number, content_words, holds_number, load_rarity, normal_words, stem
+from generator.wording import RARITY_PATH, STOPWORDS, Rarity, asks_for_number, content_words, holds_number, load_rarity, normal_words, stem
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [("cells", "cell"), ("divided", "dividing"), ("studies", "study"), ("stones", "stone"), ("make", "makes"), ("Heart's", "heart")]
+    ("one", "other"),
+    [("cells", "cell"), ("divided", "dividing"), ("studies", "study"), ("stones", "stone"), ("make", "makes"), ("Heart's", "heart")],
 )
 def test_forms_of_a_word_meet(one, other):
     assert normal_words(one) == normal_words(other)
@@ -50,7 +51,9 @@ def test_a_question_of_common_words_only_keeps_them():
     assert content_words("when was that") == ("when", "was", "that")
 
 
-@pytest.mark.parametrize("question", ["How many strings has a violin?", "When did it begin?", "in what year was it built", "How old is it?"])
+@pytest.mark.parametrize(
+    "question", ["How many strings has a violin?", "When did it begin?", "in what year was it built", "How old is it?"]
+)
 def test_questions_for_numbers_are_recognised(question):
     assert asks_for_number(question)
 
@@ -73,7 +76,9 @@ def test_rare_words_weigh_more():
     assert rarity.coverage(asked, ["mitosis"]) > rarity.coverage(asked, ["water"])
 
 
-@given(st.lists(st.sampled_from(["the", "water", "mitosi", "zzz"]), unique=True), st.lists(st.sampled_from(["the", "water", "mitosi", "x"])))
+@given(
+    st.lists(st.sampled_from(["the", "water", "mitosi", "zzz"]), unique=True), st.lists(st.sampled_from(["the", "water", "mitosi", "x"]))
+)
 def test_coverage_is_a_share(asked, heard):
     coverage = Rarity({"the": 50, "water": 5, "mitosi": 1}, 100).coverage(asked, heard)
     assert 0 <= coverage <= 1
@@ -84,11 +89,13 @@ def test_no_stopword_is_written_twice_in_another_form():
     assert all(word == word.lower().strip() for word in STOPWORDS)
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"counts": {}}', '{"num_words": 3, "counts": {}}', '{"num_words": "x", "counts": {"a": 1}}'])
+@pytest.mark.parametrize(
+    "content", ["", "[]", '{"counts": {}}', '{"num_words": 3, "counts": {}}', '{"num_words": "x", "counts": {"a": 1}}']
+)
 def test_a_damaged_table_is_refused(tmp_path, content):
     path = tmp_path / "word-rarity.json"
     path.write_text(content, encoding="utf-8")
-    with pytest.raises(CalibrationMissing, match="word-rarity.json"):
+    with pytest.raises(CalibrationMissing, match=r"word-rarity\.json"):
         load_rarity(path)
 
 
@@ -98,8 +105,6 @@ def test_a_table_that_is_absent_is_refused(tmp_path):
 
 
 def test_the_shipped_table_is_of_words_as_they_are_compared():
-    from generator.wording import RARITY_PATH
-
     counts = json.loads(RARITY_PATH.read_text(encoding="utf-8"))["counts"]
     assert len(counts) > 5000
     assert all(word == word.lower() for word in counts)
