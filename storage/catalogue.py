@@ -57,7 +57,7 @@ class Catalogue(Shelf):
 
     def rename(self, lecture_id: UUID, owner: UUID, title: str, course: str | None) -> None:
         """Change title and course. Raises NotFound."""
-        with self._db.write() as session:
+        with self._db.write(durable=False) as session:
             row, _ = lecture_of(session, lecture_id, owner)
             row.title = title
             row.course_id = _course(session, owner, course)

@@ -13,7 +13,7 @@ from app.web.texts import plain
 
 def show() -> None:
     """Draw the page that the address names."""
-    st.set_page_config(page_title="askaloud", page_icon=":material/graphic_eq:", layout="centered")
+    st.set_page_config(page_title="askaloud", page_icon=_icon(), layout="centered")
     st.html(f"<style>{_style()}</style>")
     pages = {
         "ask": st.Page(ask.show, title="Ask", icon=":material/mic:", url_path="ask", default=True),
@@ -22,7 +22,12 @@ def show() -> None:
         "health": st.Page(health.show, title="Health", icon=":material/monitor_heart:", url_path="health"),
     }
     st.session_state["pages"] = pages
-    page = st.navigation(list(pages.values()), position="top")
+    page = st.navigation(list(pages.values()), position="hidden")
+    with st.container(horizontal=True, vertical_alignment="center", key="nav"):
+        # Links of our own, on every width: Streamlit hides its own behind an arrow on a phone.
+        st.html('<span class="brand"><i></i>askaloud</span>', width="content")
+        for one in pages.values():
+            st.page_link(one)
     if not _can_open():
         return
     with errors_shown():
@@ -38,6 +43,10 @@ def _can_open() -> bool:
         st.error(plain(str(error)), icon=":material/error:")
         return False
     return True
+
+
+def _icon() -> str:
+    return str(files("app.web").joinpath("icon.svg"))  # an icon's name or an emoji would be fetched from the internet
 
 
 @cache

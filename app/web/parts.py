@@ -29,6 +29,11 @@ class Served:
     uploads: Uploads
     token: str = field(default_factory=lambda: secrets.token_urlsafe(32))
 
+    def close(self) -> None:
+        """Give back what the application holds."""
+        self.qa.retriever.close()
+        self.qa.library.close()
+
 
 _chosen: list[Settings] = []  # those the server was started with, if any
 
@@ -38,7 +43,7 @@ def use(settings: Settings) -> None:
     _chosen[:] = [settings]
 
 
-@st.cache_resource(show_spinner=False)
+@st.cache_resource(show_spinner=False, on_release=lambda parts: parts.close())
 def served() -> Served:
     """Return the parts, made on first use and kept for all sessions.
 

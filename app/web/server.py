@@ -22,7 +22,7 @@ from app.web.uploads import Uploads
 
 SCRIPT: Final = Path(__file__).with_name("entry") / "page.py"
 
-Options: TypeAlias = dict[str, str | int | bool]
+Options: TypeAlias = dict[str, str | int | bool | list[str]]
 
 # The same for `streamlit run streamlit_app.py` in .streamlit/config.toml; a test compares the two.
 FIXED: Final[Options] = {
@@ -42,6 +42,8 @@ FIXED: Final[Options] = {
     "theme.headingFont": "system-ui, -apple-system, 'Segoe UI', 'Noto Sans', 'DejaVu Sans', sans-serif",
     "theme.codeFont": "ui-monospace, 'Cascadia Mono', 'Noto Sans Mono', 'DejaVu Sans Mono', monospace",
     "theme.baseRadius": "0.6rem",
+    "theme.headingFontSizes": ["2.1rem", "1.5rem", "1.25rem", "1.1rem", "1rem", "0.9rem"],
+    "theme.metricValueFontSize": "1.5rem",
     "theme.light.primaryColor": "#0f766e",
     "theme.light.backgroundColor": "#fbfbf9",
     "theme.light.secondaryBackgroundColor": "#f0f1ec",
