@@ -27,20 +27,22 @@ class Fusion:
     lexical_weight: float = 0.4
     num_candidates: int = 100
 
-    def scores(self, cosine: Scores, lexical: Scores) -> Scores:
-        """Return (S,) fused scores; -inf for what is among the best of neither side."""
-        chosen = self._best(cosine) | (self._best(lexical) & (lexical > 0))
+    def scores(self, cosine: Scores, lexical: Scores, k: int) -> Scores:
+        """Return (S,) fused scores, at least k of them if there are as many segments; -inf for what is among the best of neither side."""
+        num_best = max(self.num_candidates, k)
+        chosen = _best(cosine, num_best) | (_best(lexical, num_best) & (lexical > 0))
         fused = cosine + self.lexical_weight * lexical / max(lexical.max(initial=0.0), np.finfo(np.float64).tiny)
         scores: Scores = np.where(chosen, np.round(fused, NUM_DECIMALS), -np.inf)
         return scores
-
-    def _best(self, scores: Scores) -> npt.NDArray[np.bool_]:
-        best = np.zeros(len(scores), np.bool_)
-        best[ranking(np.round(scores, NUM_DECIMALS), self.num_candidates)] = True
-        return best
 
 
 def ranking(scores: Scores, k: int) -> npt.NDArray[np.intp]:
     """Return the positions of the k highest scores, highest first; equal ones in order of position."""
     order: npt.NDArray[np.intp] = np.argsort(-scores, kind="stable")[:k]
     return order
+
+
+def _best(scores: Scores, k: int) -> npt.NDArray[np.bool_]:
+    best = np.zeros(len(scores), np.bool_)
+    best[ranking(np.round(scores, NUM_DECIMALS), k)] = True
+    return best
