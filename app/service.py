@@ -91,7 +91,9 @@ class SpokenQA:
         """
         with open_audio(path, self.limits):  # refuses at the door what can never work
             pass
-        added = self.library.lectures.add(NewLecture(path, title or title_from(path), course=course, move=move, file_name=file_name), self.owner)
+        added = self.library.lectures.add(
+            NewLecture(path, title or title_from(path), course=course, move=move, file_name=file_name), self.owner
+        )
         if not added.new and added.job.state.is_over and not self.lecture(added.lecture.id).is_complete:
             return replace(added, job=self.resume(added.lecture.id))
         return added
@@ -159,6 +161,10 @@ class SpokenQA:
     def forget(self, question_id: UUID) -> None:
         """Delete a question with its answer and sound. Raises NotFound."""
         self.library.history.delete(question_id, self.owner)
+
+    def forget_all(self) -> int:
+        """Delete all questions with their answers and sound; return how many."""
+        return self.library.history.delete_all(self.owner)
 
     def read_question(self, path: Path) -> Audio:
         """Read a spoken question of at most a minute from a file. Raises UnreadableAudio."""

@@ -72,7 +72,7 @@ def clock(seconds: float) -> str:
 
 def clocks(span: Span) -> str:
     """Return a moment as two positions, mm:ss to mm:ss."""
-    return f"{clock(span.start_s)}–{clock(span.end_s)}"  # noqa: RUF001  a range takes a dash
+    return f"{clock(span.start_s)}–{clock(span.end_s)}"
 
 
 def _groups(words: Iterable[Word]) -> Iterator[list[Word]]:

@@ -154,7 +154,7 @@ class Jobs(Protocol):
     def claim(self) -> Job | None:
         """Take the next job: one left running by a worker that died, else the oldest queued; count the attempt; None if nothing waits.
 
-        Only the one worker that holds the lock calls this. A job is never begun more than five times: then it fails and says so.
+        Only the one worker that holds the lock calls this. What was begun five times in a row without a segment done fails and says so.
         """
         ...
 

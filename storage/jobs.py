@@ -26,7 +26,7 @@ class SqlJobs(Shelf):
 
     def queue(self, lecture_id: UUID, owner: UUID, kind: JobKind) -> Job:
         """Queue work on a lecture; if unfinished work of this kind exists, return that. Raises NotFound."""
-        with self._db.write() as session:
+        with self._db.write(durable=False) as session:
             lecture, _ = lecture_of(session, lecture_id, owner)
             unfinished = select(JobRow).where(JobRow.lecture_id == lecture_id, JobRow.kind == kind, JobRow.state.in_(_UNFINISHED))
             row = session.scalars(unfinished).one_or_none()
@@ -38,10 +38,10 @@ class SqlJobs(Shelf):
     def claim(self) -> Job | None:
         """Take the next job: one left running by a worker that died, else the oldest queued; None if nothing waits.
 
-        What was to be cancelled when its worker died is cancelled now; what has been begun five times has failed.
+        What was to be cancelled when its worker died is cancelled now; what was begun five times without getting on has failed.
         """
-        while True:
-            with self._db.write() as session:
+        while self._anything_unfinished():
+            with self._db.write(durable=False) as session:
                 row = session.scalars(
                     select(JobRow)
                     .where(JobRow.state.in_(_UNFINISHED))
@@ -54,15 +54,23 @@ class SqlJobs(Shelf):
                 if _begin(row, utc_now()):
                     session.flush()
                     return to_job(row)
+        return None
+
+    def _anything_unfinished(self) -> bool:
+        """Look without the lock of a writer: a worker asks all the time."""
+        with self._db.read() as session:
+            return session.scalar(select(JobRow.id).where(JobRow.state.in_(_UNFINISHED)).limit(1)) is not None
 
     def progress(self, job_id: UUID, stage: JobStage, done: int, total: int) -> bool:
         """Note how far a running job is; return False when the user asked to cancel it or its lecture is gone."""
-        with self._db.write() as session:
+        with self._db.write(durable=False) as session:
             row = session.get(JobRow, job_id, with_for_update=True)
             if row is None or row.state is not JobState.RUNNING:
                 return False
             if row.stage is not stage:
                 row.stage, row.stage_started_at, row.stage_base = stage, utc_now(), done
+            elif stage is JobStage.LISTENING and done > row.stage_base:
+                row.attempts = 1  # this attempt got on: only attempts in a row that do not are counted against the job
             row.done, row.total = done, total
             return not row.cancel_requested
 
@@ -70,7 +78,7 @@ class SqlJobs(Shelf):
         """End a running job; one whose lecture is gone has gone with it. Raises IllegalTransition."""
         if not state.is_over:
             raise IllegalTransition(f"a job ends as done, failed or cancelled, not as {state}; name one of these")
-        with self._db.write() as session:
+        with self._db.write(durable=False) as session:
             row = session.get(JobRow, job_id, with_for_update=True)
             if row is None:
                 return
@@ -80,7 +88,7 @@ class SqlJobs(Shelf):
 
     def cancel(self, job_id: UUID, owner: UUID) -> Job:
         """Cancel at once what is queued, ask the worker to stop what runs, leave alone what is over. Raises NotFound."""
-        with self._db.write() as session:
+        with self._db.write(durable=False) as session:
             row = _job_of(session, job_id, owner)
             session.refresh(row, with_for_update=True)
             if row.state is JobState.QUEUED:
@@ -106,7 +114,7 @@ class SqlJobs(Shelf):
     def beat(self, worker: str) -> None:
         """Note that the worker is alive now; workers not seen for a day are forgotten."""
         now = utc_now()
-        with self._db.write() as session:
+        with self._db.write(durable=False) as session:
             insert_new(session, WorkerRow, [{"name": worker, "seen_at": now}])
             session.execute(update(WorkerRow).where(WorkerRow.name == worker).values(seen_at=now))
             session.execute(delete(WorkerRow).where(WorkerRow.seen_at < now - _WORKER_KEPT))
@@ -144,8 +152,8 @@ def _begin(row: JobRow, now: datetime) -> bool:
         _end(
             row,
             JobState.FAILED,
-            f"The worker died {MAX_ATTEMPTS} times while it worked on this lecture. What was done so far is kept: resume it to try again,"
-            " and if that fails too, convert the file to WAV, add that, and report the log.",
+            f"The worker died {MAX_ATTEMPTS} times in a row at the same place of this lecture. What was done so far is kept: resume it to"
+            " try again, and if that fails too, convert the file to WAV, add that, and report the log.",
         )
         return False
     row.state, row.attempts = JobState.RUNNING, row.attempts + 1

@@ -63,7 +63,9 @@ def note(text: str) -> None:
 
 def console() -> Console:
     """Return where tables and answers go: standard output, words as they are."""
-    return Console(markup=False, highlight=False, emoji=False)
+    made = Console(markup=False, highlight=False, emoji=False)
+    made.soft_wrap = not made.is_terminal  # a file or another program gets whole lines
+    return made
 
 
 def error_console() -> Console:
