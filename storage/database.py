@@ -1,8 +1,8 @@
 """One database, SQLite or PostgreSQL: connections, transactions, and the translation of its errors.
 
 SQLite runs in WAL mode. A writer says so when it begins (BEGIN IMMEDIATE) and so waits for its turn at once: a reader that turns writer
-half-way would be refused, however long it waited. What is committed is on the disk (synchronous=FULL): it survives a killed process and a
-power cut. The engine belongs to one library; a forked child does not use the connections of its parent.
+half-way would be refused, however long it waited. What is committed survives a killed process, and, where files or an index depend on it
+(`durable`), a power cut. The engine belongs to one library; a forked child does not use the connections of its parent.
 """
 
 import os
@@ -37,7 +37,8 @@ class Database:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._writer = engine.execution_options(**{_WRITE: True})
+        self._writer = engine.execution_options(**{_WRITE: "NORMAL"})
+        self._durable = engine.execution_options(**{_WRITE: "FULL"})
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -46,14 +47,22 @@ class Database:
             yield session
 
     @contextmanager
-    def write(self) -> Iterator[Session]:
+    def write(self, *, durable: bool = True) -> Iterator[Session]:
         """Open a transaction that writes; it is committed at the end, or rolled back by an exception.
+
+        Args:
+            durable: it must survive a power cut, for files or an index follow what it says. If not, it survives a killed process all the
+                same, is much faster, and a power cut may lose the last seconds of such transactions. PostgreSQL's are always durable.
 
         Raises:
             DatabaseUnusable: locked for too long, or damaged.
             DiskFull: no room for it.
         """
-        with translated(self.engine.url), Session(self._writer, expire_on_commit=False) as session, session.begin():
+        with (
+            translated(self.engine.url),
+            Session(self._durable if durable else self._writer, expire_on_commit=False) as session,
+            session.begin(),
+        ):
             yield session
 
     @property
@@ -176,14 +185,16 @@ def _set_up_sqlite(engine: Engine, busy_timeout_s: float, *, foreign_keys: bool)
         for pragma in (
             f"busy_timeout = {round(busy_timeout_s * 1000)}",
             f"foreign_keys = {'ON' if foreign_keys else 'OFF'}",
-            "synchronous = FULL",
             "cache_size = -16000",
         ):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
     def begun(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get(_WRITE) else "BEGIN")
+        synchronous = connection.get_execution_options().get(_WRITE)
+        if synchronous:
+            connection.exec_driver_sql(f"PRAGMA synchronous = {synchronous}")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if synchronous else "BEGIN")
 
 
 def _set_up_postgresql(engine: Engine, busy_timeout_s: float) -> None:

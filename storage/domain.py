@@ -51,7 +51,7 @@ class Job:
     Attributes:
         done, total: in the stage's unit; total is 0 while unknown.
         message: what the user should know: a warning, or why it failed and the way out.
-        attempts: how often a worker began it; more than one means that a worker died.
+        attempts: how often a worker began it since a segment was last done; more than one means that a worker died.
         cancel_requested: the user asked to stop; the worker ends it at the next segment.
         stage_started_at: since when the present attempt is in this stage, and `stage_base` how much was done then; both serve the ETA.
     """
@@ -156,7 +156,7 @@ class HistoryEntry:
     """A question with all that came of it.
 
     Attributes:
-        question: without its sound (`question.text` may hold the heard words' correction); see `has_audio`.
+        question: without its sound; if nobody typed words, an empty sound stands for what `History.question_audio` gives; see `has_audio`.
         evidence: in the order of rank.
         retriever: fingerprint of the model that searched.
         timings_ms: "encode", "search", "answer", "total".

@@ -2,10 +2,10 @@
 
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 from uuid import UUID, uuid4
 
-from sqlalchemy import ColumnElement, Select, Text, and_, delete, insert, select, tuple_, type_coerce, update
+from sqlalchemy import ColumnElement, Select, Text, and_, delete, insert, select, type_coerce, update
 from sqlalchemy.orm import Session, aliased
 
 from generator.domain import Evidence
@@ -17,8 +17,6 @@ from storage.records import lecture_of, not_found, segments_of, select_segments,
 from storage.removal import bump_concerned
 from storage.sound import Sound
 from storage.tables import GenerationRow, JobRow, LectureRow, RunRow, SegmentRow, SoundRow, TranscriptRow, VectorRow
-
-One = TypeVar("One")
 
 
 class Heard(Sound):
@@ -131,12 +129,14 @@ class Heard(Sound):
     def evidence(self, hits: Sequence[Hit], owner: UUID, fingerprint: str) -> Sequence[Evidence]:
         """Return hits with words, neighbours' words and titles, in the same order.
 
-        Three queries for each five hundred hits. Hits whose lecture, or whose cut of it, is gone meanwhile are left out.
+        Two queries for each five hundred hits. Hits whose lecture, or whose cut of it, is gone meanwhile are left out.
         """
+        places: dict[int, _Place] = {}
+        words: dict[tuple[UUID, int], tuple[Word, ...]] = {}
         with self._db.read() as session:
-            places = _places(session, [hit.segment.id for hit in hits], owner)
-            around = {(place.run_id, place.ordinal + step) for place in places.values() for step in (-1, 0, 1)}
-            words = _words_at(session, around, fingerprint)
+            for page in _pages(hit.segment.id for hit in hits):
+                places |= _places(session, page, owner)
+                words |= _words_around(session, page, fingerprint)
         return [
             Evidence(
                 hit=hit,
@@ -159,34 +159,33 @@ class _Place(NamedTuple):
     title: str
 
 
-def _pages(things: Iterable[One]) -> Iterator[list[One]]:
+def _pages(things: Iterable[int]) -> Iterator[list[int]]:
     every = list(things)
     for first in range(0, len(every), PAGE):
         yield every[first : first + PAGE]
 
 
-def _places(session: Session, ids: Iterable[int], owner: UUID) -> dict[int, _Place]:
-    found: dict[int, _Place] = {}
-    for page in _pages(ids):
-        statement = (
-            select(SegmentRow.id, SegmentRow.run_id, SegmentRow.ordinal, LectureRow.title)
-            .join(LectureRow, LectureRow.id == SegmentRow.lecture_id)
-            .where(SegmentRow.id.in_(page), LectureRow.owner_id == owner)
-        )
-        found.update({number: _Place(run_id, ordinal, title) for number, run_id, ordinal, title in session.execute(statement)})
-    return found
+def _places(session: Session, ids: Sequence[int], owner: UUID) -> dict[int, _Place]:
+    """Return where those of the segments stand that are this owner's."""
+    statement = (
+        select(SegmentRow.id, SegmentRow.run_id, SegmentRow.ordinal, LectureRow.title)
+        .join(LectureRow, LectureRow.id == SegmentRow.lecture_id)
+        .where(SegmentRow.id.in_(ids), LectureRow.owner_id == owner)
+    )
+    return {number: _Place(run_id, ordinal, title) for number, run_id, ordinal, title in session.execute(statement)}
 
 
-def _words_at(session: Session, places: Iterable[tuple[UUID, int]], fingerprint: str) -> dict[tuple[UUID, int], tuple[Word, ...]]:
-    found: dict[tuple[UUID, int], tuple[Word, ...]] = {}
-    for page in _pages(places):
-        statement = (
-            select(SegmentRow.run_id, SegmentRow.ordinal, TranscriptRow.words)
-            .join(TranscriptRow, and_(TranscriptRow.segment_id == SegmentRow.id, TranscriptRow.fingerprint == fingerprint))
-            .where(tuple_(SegmentRow.run_id, SegmentRow.ordinal).in_(page))
-        )
-        found.update({(run_id, ordinal): words for run_id, ordinal, words in session.execute(statement)})
-    return found
+def _words_around(session: Session, ids: Sequence[int], fingerprint: str) -> dict[tuple[UUID, int], tuple[Word, ...]]:
+    """Return the words of these segments and of those before and after each, by run and ordinal."""
+    found = aliased(SegmentRow)
+    statement = (
+        select(SegmentRow.run_id, SegmentRow.ordinal, type_coerce(TranscriptRow.words, Text()))
+        .join(found, and_(found.run_id == SegmentRow.run_id, SegmentRow.ordinal.between(found.ordinal - 1, found.ordinal + 1)))
+        .join(TranscriptRow, and_(TranscriptRow.segment_id == SegmentRow.id, TranscriptRow.fingerprint == fingerprint))
+        .where(found.id.in_(ids))
+    )
+    texts = {(run_id, ordinal): text for run_id, ordinal, text in session.execute(statement)}  # neighbours of two come twice
+    return {place: read_words(text) for place, text in texts.items()}
 
 
 def _still_there(session: Session, ids: Iterable[int]) -> set[int]:

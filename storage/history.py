@@ -43,7 +43,7 @@ class SqlHistory(Shelf):
         self, question_id: UUID, owner: UUID, answer: Answer, evidence: Sequence[Evidence], retriever: str, timings_ms: Mapping[str, float]
     ) -> None:
         """Keep an answer with the evidence it was given; a later answer to the same question replaces it. Raises NotFound."""
-        with self._db.write() as session:
+        with self._db.write(durable=False) as session:
             _question_of(session, question_id, owner)
             session.execute(delete(AnswerRow).where(AnswerRow.question_id == question_id))
             session.add(
@@ -112,7 +112,7 @@ class SqlHistory(Shelf):
                 self._commit_question(question, owner, audio_hash)
 
     def _commit_question(self, question: Question, owner: UUID, audio_hash: str | None) -> None:
-        with self._db.write() as session:
+        with self._db.write(durable=audio_hash is not None) as session:
             if question.corrects is not None:
                 _question_of(session, question.corrects, owner)
             row = session.get(QuestionRow, question.id, with_for_update=True)

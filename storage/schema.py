@@ -132,7 +132,7 @@ def _upgrade(engine: Engine, migrations: Path) -> None:
 
     script = Config()
     script.set_main_option("script_location", str(migrations).replace("%", "%%"))
-    with engine.execution_options(askaloud_write=True).begin() as connection:
+    with engine.execution_options(askaloud_write="FULL").begin() as connection:
         if engine.dialect.name == "postgresql":  # other machines may open the same database; the lock file is only of this one
             connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _ADVISORY_LOCK})
         script.attributes["connection"] = connection

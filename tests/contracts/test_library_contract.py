@@ -63,13 +63,6 @@ def ask(library: Library, segments: list[Segment], owner: UUID = LOCAL_OWNER, **
     return question
 
 
-@pytest.fixture
-def files(tmp_path: Path) -> Path:
-    folder = tmp_path / "given"
-    folder.mkdir()
-    return folder
-
-
 class TestLectures:
     def test_a_lecture_is_kept_with_its_file_and_a_job(self, library: Library, files: Path) -> None:
         added = add(library, files, b"abc")
