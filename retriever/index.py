@@ -196,6 +196,7 @@ class SegmentIndex:
         All of them, not the best few: the margin needs their median, the best of the lexical side need theirs, and among a flat index's
         costs sorting is small (100 hours: see the benchmarks).
         """
+        faiss.omp_set_num_threads(1)  # of this thread: two would wait for each other wherever recognition keeps the cores busy
         ids = view.ids(scope)
         chosen = None if scope.all() else faiss.SearchParameters(sel=faiss.IDSelectorBatch(ids))  # type: ignore[call-arg]
         found, found_ids = self._vectors.search(question.vector[None].astype(np.float32), len(ids), params=chosen)

@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 FRAME_SAMPLES: Final = 160  # 10 ms
 HEADER: Final = struct.Struct("<I")
-SETTINGS: Final[dict[str, float | str | bool]] = {"loglevel": "FATAL"}
+# Of the settings tried, only these changed speed without changing words: a tenth faster, the same word error rate; EXPERIMENTS.md.
+SETTINGS: Final[dict[str, float | str | bool]] = {"loglevel": "FATAL", "maxhmmpf": 10_000}
 
 Pcm = npt.NDArray[np.int16]  # (N,) at 16 kHz
 Heard = list[tuple[str, int, int, float]]  # word, first frame, last frame, confidence in [0, 1]
