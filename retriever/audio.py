@@ -83,14 +83,15 @@ class AudioStream:
             if foreign is not None:
                 raise UnsupportedFormat(f"{self._name} is not a sound file but {foreign}")
             self._process = _start_decoder(descriptor, limits)
-            self._pipe = cast(IO[bytes], self._process.stdout).fileno()
+            self._pipe = cast(IO[bytes], self._process.stdout)
+            try:
+                self.probe = self._start()
+                self._is_cut = magic.is_cut(self.probe.container, descriptor)
+            except BaseException:
+                self.close()
+                raise
         finally:
             os.close(descriptor)
-        try:
-            self.probe = self._read_probe()
-        except BaseException:
-            self.close()
-            raise
 
     def __enter__(self) -> Self:
         return self
@@ -122,17 +123,17 @@ class AudioStream:
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
+        self._pipe.close()
+        cast(IO[bytes], self._process.stdin).close()
 
-    def _read_probe(self) -> Probe:
-        while True:
+    def _start(self) -> Probe:
+        """Wait for the header."""
+        kind, payload = decoding.PROGRESS, b""
+        while kind == decoding.PROGRESS:
             kind, payload = self._receive()
-            if kind == decoding.HEADER:
-                return Probe(**json.loads(payload))
-            if kind != decoding.PROGRESS:
-                raise self._crash("sent an unknown message")
+        if kind != decoding.HEADER:
+            raise self._crash("sent an unknown message")
+        return Probe(**json.loads(payload))
 
     def _accept(self, payload: bytes) -> Samples:
         block = np.frombuffer(payload, dtype="<f4").astype(np.float32)
@@ -158,7 +159,7 @@ class AudioStream:
             faults.append(
                 f"ends at {clock(end)}, but its header promises {clock(self.probe.duration_s or promised_s)}; what came before was kept"
             )
-        elif findings["cut"] or is_end_damaged:
+        elif self._is_cut or findings["cut"] or is_end_damaged:
             faults.append(f"is cut off at {clock(end)}; what came before was kept")
         if self._num_invalid:
             faults.append(f"has {self._num_invalid} samples that are not numbers; they were silenced")
@@ -176,13 +177,15 @@ class AudioStream:
         return kind, payload
 
     def _read(self, num_bytes: int) -> bytes:
+        if self._pipe.closed:
+            raise self._crash("has been stopped; a sound is read only once")
         data = bytearray()
         poll = select.poll()
         poll.register(self._pipe, select.POLLIN)
         while len(data) < num_bytes:
             if not poll.poll(self._limits.stall_timeout_s * 1000):
                 raise self._crash(f"gave nothing for {self._limits.stall_timeout_s:g} s")
-            piece = os.read(self._pipe, num_bytes - len(data))
+            piece = os.read(self._pipe.fileno(), num_bytes - len(data))
             if not piece:
                 raise self._crash(_describe_exit(self._process.wait()))
             data += piece
@@ -190,7 +193,7 @@ class AudioStream:
 
     def _crash(self, what: str) -> DecoderCrashed:
         self.close()
-        return DecoderCrashed(f"{self._name} cannot be read: its decoder {what}; convert the file to another format and try again")
+        return DecoderCrashed(f"{self._name} cannot be read: its decoder {what}; try again, or convert the file to another format first")
 
     def _translate(self, name: str, text: str) -> UnreadableAudio:
         if name != decoding.UNOPENED:

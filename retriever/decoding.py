@@ -71,7 +71,7 @@ class Findings(TypedDict):
         num_damaged: places that could not be decoded.
         first_damage: where the first of them lies.
         promised_s: the duration that a trustworthy header states.
-        cut: the file ends before its stream does.
+        cut: the rest of the file cannot be read.
     """
 
     num_damaged: int
@@ -225,7 +225,7 @@ def _open(source: _Source) -> "InputContainer":
 def _choose_stream(container: "InputContainer") -> "AudioStream":
     streams = container.streams.audio
     for stream in streams:
-        if stream.codec_context is not None and stream.codec_context.codec_tag in _LOCKED:
+        if _is_locked(stream):
             raise _Refused("UnsupportedFormat", _LOCKED_TEXT)
         if stream.codec_context is not None and stream.codec_context.codec.name in _CODECS.split(","):
             return stream
@@ -237,6 +237,13 @@ def _choose_stream(container: "InputContainer") -> "AudioStream":
     if not len(container.streams):
         raise _Refused("CorruptAudio", "has no streams in it; it may be cut off at the beginning")
     raise _Refused("NoAudioTrack", "holds no sound track")
+
+
+def _is_locked(stream: "AudioStream") -> bool:
+    try:
+        return stream.codec_context is not None and stream.codec_context.codec_tag in _LOCKED
+    except UnicodeDecodeError:  # a tag that is no text
+        return False
 
 
 def _header(container: "InputContainer", stream: "AudioStream") -> dict[str, object]:
@@ -316,22 +323,10 @@ def _promised_s(container: "InputContainer", stream: "AudioStream", descriptor: 
     duration_s = _header(container, stream)["duration_s"]
     if not isinstance(duration_s, float):
         return None
-    # Other streams may outlast the sound, and the container's duration is that of the longest.
-    slack_s = max(0.25, 0.005 * duration_s) if len(container.streams) == 1 else max(5.0, 0.02 * duration_s)
+    # The container's duration is that of its longest stream, which may outlast the sound.
+    is_exact = stream.duration is not None or len(container.streams) == 1
+    slack_s = max(0.25, 0.005 * duration_s) if is_exact else max(5.0, 0.02 * duration_s)
     return duration_s - slack_s
-
-
-def _is_cut(container: str, descriptor: int) -> bool:
-    """Tell whether a file ends before its own structure says so, where FFmpeg does not mind."""
-    size = os.fstat(descriptor).st_size
-    if container == "wav":
-        riff_bytes = int.from_bytes(os.pread(descriptor, 4, 4), "little")
-        return size < riff_bytes + 8 < 2**32  # the greatest values are written by those who do not know yet
-    if container == "ogg":  # the last page is marked as such
-        tail = os.pread(descriptor, 2**17, max(0, size - 2**17))
-        flags = tail[tail.rfind(b"OggS") :][5:6] or b"\0"
-        return not flags[0] & 4
-    return False
 
 
 def _decode(order: Order, outbox: _Outbox) -> None:
@@ -352,7 +347,6 @@ def _decode(order: Order, outbox: _Outbox) -> None:
             sound.add(data)
     for data in converter.flush():
         sound.add(data)
-    sound.findings["cut"] |= _is_cut(container.format.name, order["descriptor"])
     sound.finish()
 
 
@@ -372,8 +366,8 @@ def _exit_with_parent() -> None:
     os._exit(0)
 
 
-def main(arguments: list[str]) -> int:
-    """Decode as ordered by the JSON in the first argument; return the exit code."""
+def main(arguments: list[str]) -> None:
+    """Decode as ordered by the JSON in the first argument."""
     order: Order = json.loads(arguments[1])
     _confine(order["max_decoder_bytes"])
     outbox = _Outbox(os.dup(1))
@@ -387,10 +381,12 @@ def main(arguments: list[str]) -> int:
         text = f"needs more than {order['max_decoder_bytes']} bytes of memory to decode, which is the limit; convert it first"
         outbox.send(ERROR, json.dumps(["AudioLimitExceeded", text]).encode())
     except BrokenPipeError:  # the parent has heard enough
-        return 0
-    return 0
+        pass
+    except Exception as error:  # PyAV meets damaged headers in more ways than it documents
+        text = f"is damaged in a way that its decoder does not understand ({type(error).__name__}); convert it to another format first"
+        outbox.send(ERROR, json.dumps(["CorruptAudio", text]).encode())
 
 
 if __name__ == "__main__":
-    code = main(sys.argv)
-    os._exit(code)  # at once: tearing down a decoder that met a damaged file is where it may still hang
+    main(sys.argv)
+    os._exit(0)  # at once: tearing down a decoder that met a damaged file is where it may still hang

@@ -1,5 +1,6 @@
-"""Names a file by its first bytes: what it is when it is not sound, and what it seems to be when its sound is damaged."""
+"""What a file's own bytes tell, without decoding: what it is when it is not sound, what it seems to be, whether its end is missing."""
 
+import os
 from typing import Final
 
 NUM_BYTES: Final = 4096
@@ -62,6 +63,38 @@ def name_foreign(head: bytes) -> str | None:
 def name_sounding(head: bytes) -> str | None:
     """Return the kind of sound file that the first bytes promise; else None."""
     return next((name for offset, magic, name in _SOUNDING if head[offset:].startswith(magic)), None)
+
+
+def is_cut(container: str, descriptor: int) -> bool:
+    """Tell whether a file ends before its own structure says so, where FFmpeg does not mind.
+
+    Args:
+        container: FFmpeg's name of the format.
+        descriptor: the file, open for reading.
+    """
+    size = os.fstat(descriptor).st_size
+    if container in {"wav", "avi"}:
+        claimed = int.from_bytes(os.pread(descriptor, 4, 4), "little") + 8
+        return size < claimed < 2**32  # the greatest values are written by those who do not know yet
+    if container == "matroska,webm":
+        return size < _matroska_end(os.pread(descriptor, NUM_BYTES, 0))
+    if container == "ogg":  # the last page is marked as such
+        tail = os.pread(descriptor, 2**17, max(0, size - 2**17))
+        flags = tail[tail.rfind(b"OggS") :][5:6] or b"\0"
+        return not flags[0] & 4
+    return False
+
+
+def _matroska_end(head: bytes) -> int:
+    """Return where the segment, which holds all, ends by its own account; 0 if it does not say."""
+    start = head.find(b"\x18\x53\x80\x67") + 4
+    first = head[start : start + 1]
+    if start < 4 or not first or not first[0]:
+        return 0
+    width = 9 - first[0].bit_length()  # leading zero bits tell of how many bytes the size consists
+    mask = (1 << 7 * width) - 1
+    length = int.from_bytes(head[start : start + width], "big") & mask
+    return 0 if length == mask else start + width + length
 
 
 def _is_text(head: bytes) -> bool:

@@ -15,7 +15,7 @@ from retriever.domain import Samples
 Encode = Callable[..., Path]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def encode() -> Encode:
     """Return `write_media`."""
     return write_media

@@ -336,6 +336,13 @@ def test_leaving_early_ends_the_decoder(tmp_path: Path) -> None:
     assert not psutil.Process().children()
 
 
+def test_a_sound_is_read_only_once(tmp_path: Path, encode) -> None:
+    with open_audio(encode(tmp_path / "a.wav", "pcm_s16le", tone(1)), LIMITS) as stream:
+        assert len(list(stream)) == 1
+        with pytest.raises(DecoderCrashed, match="read only once"):
+            list(stream)
+
+
 def test_the_decoder_dies_with_its_parent(tmp_path: Path) -> None:
     path = hours_of_silence(tmp_path / "long.flac", 0.5)
     code = """if True:
