@@ -77,7 +77,8 @@ def _ask(qa: SpokenQA, question: Question) -> None:
 
 
 def _show_asked(asked: Asked) -> None:
-    st.query_params["q"] = str(asked.question.id)
+    st.query_params["q"] = st.session_state["q"] = str(asked.question.id)
+    st.session_state["asked_now"] = True
     st.rerun()
 
 
@@ -93,14 +94,18 @@ def _answer(qa: SpokenQA) -> None:
 
 
 def _remembered(qa: SpokenQA) -> HistoryEntry | None:
-    named = st.query_params.get("q")
+    named = st.query_params.get("q") or st.session_state.get("q")  # a visit to another page clears the address
     if not named:
         return None
     try:
-        return qa.entry(UUID(named))
+        entry = qa.entry(UUID(named))
     except (ValueError, NotFound):
-        st.info("The question in this page's address is not in the history any more.", icon=":material/history:")
+        st.session_state.pop("q", None)
+        if "q" in st.query_params:
+            st.info("The question in this page's address is not in the history any more.", icon=":material/history:")
         return None
+    st.query_params["q"] = st.session_state["q"] = named
+    return entry
 
 
 def _what_was_asked(qa: SpokenQA, entry: HistoryEntry) -> None:
@@ -129,6 +134,8 @@ def _tour(qa: SpokenQA, lectures: Sequence[LectureInfo], scope: Scope) -> None:
     if demo is None:
         return
     first_run = "q" not in st.query_params and len(lectures) == 1
+    if st.session_state.pop("asked_now", False):
+        st.session_state["tour"] = False  # the answer is above: make way for it
     tour = st.expander("Try it with the demo lecture", expanded=first_run, icon=":material/school:", on_change="rerun", key="tour")
     if not tour.open:
         return
@@ -136,8 +143,10 @@ def _tour(qa: SpokenQA, lectures: Sequence[LectureInfo], scope: Scope) -> None:
         st.caption(
             f"Six questions about “{TITLE}”. Ask one as text, or as the sound of a voice, which is harder: the app has to hear it first."
         )
+        halves = st.columns(2)
         for number, question in enumerate(questions(), start=1):
-            _tour_question(qa, question, number, scope)
+            with halves[(number - 1) % 2]:
+                _tour_question(qa, question, number, scope)
 
 
 def _tour_question(qa: SpokenQA, question: DemoQuestion, number: int, scope: Scope) -> None:
@@ -145,8 +154,8 @@ def _tour_question(qa: SpokenQA, question: DemoQuestion, number: int, scope: Sco
         st.markdown(plain(question.text))
         st.audio(question.audio_path.read_bytes(), format="audio/ogg", alt=f"Question {number}, spoken: {question.text}")
         with st.container(horizontal=True):
-            as_sound = st.button(f"Ask question {number} out loud", key=f"tour-sound-{number}", icon=":material/mic:")
-            as_text = st.button(f"Ask question {number} as text", key=f"tour-text-{number}", icon=":material/keyboard:")
+            as_sound = st.button(f"Ask {number} out loud", key=f"tour-sound-{number}", icon=":material/mic:")
+            as_text = st.button(f"Ask {number} as text", key=f"tour-text-{number}", icon=":material/keyboard:")
     with errors_shown():
         if as_sound:
             _ask(qa, Question(audio=qa.read_question(question.audio_path), scope=scope))

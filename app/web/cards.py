@@ -60,7 +60,7 @@ def answer_card(entry: HistoryEntry) -> None:
         st.warning("**The lectures do not seem to answer this.** " + plain(answer.text), icon=":material/search_off:")
     cited = answer.citations if answer.supported else answer.nearest
     if entry.evidence:
-        st.subheader("Where it is said" if answer.supported else "Nearest moments", anchor=False)
+        st.header("Where it is said" if answer.supported else "Nearest moments", anchor=False)
         if not answer.supported:
             st.caption("These came closest. They probably hold no answer.")
         evidence_cards(entry, cited)

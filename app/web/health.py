@@ -16,7 +16,7 @@ def show() -> None:
     st.title("Health", anchor=False)
     with errors_shown():
         _state(parts)
-    st.subheader("Checks", anchor=False)
+    st.header("Checks", anchor=False)
     with st.spinner("Checking…"):
         checks = doctor.check(parts.settings)
     wrong = [one for one in checks if not one.ok]
@@ -27,7 +27,7 @@ def show() -> None:
     for one in sorted(checks, key=lambda one: one.ok):
         _check(one)
     st.button("Check again", icon=":material/refresh:")
-    st.subheader("Versions", anchor=False)
+    st.header("Versions", anchor=False)
     with errors_shown():
         _versions(parts)
 

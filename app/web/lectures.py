@@ -58,7 +58,7 @@ def _list(qa: SpokenQA, lectures: Sequence[LectureInfo]) -> None:
     if not lectures:
         st.info("No lecture is here yet.", icon=":material/library_music:")
         return
-    st.subheader(f"{len(lectures)} lectures" if len(lectures) > 1 else "One lecture", anchor=False)
+    st.header(f"{len(lectures)} lectures" if len(lectures) > 1 else "One lecture", anchor=False)
     if len(lectures) > 5:
         words = (
             st.text_input("Find a lecture", type="search", placeholder="Words of its title, course or file", key="find").casefold().split()
