@@ -39,7 +39,7 @@ def build_generator(config: GeneratorConfig, retriever_kind: str, language: str 
 class ShippedEncoder:
     """The shipped text encoder, loaded on first use."""
 
-    def __init__(self, num_threads: int = 2) -> None:
+    def __init__(self, num_threads: int = 1) -> None:
         self._num_threads = num_threads
         self._lock = Lock()
         self._encoder: SentenceEncoder | None = None

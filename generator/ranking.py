@@ -15,7 +15,7 @@ from generator.domain import Evidence
 from generator.spans import CandidateSpan, candidate_spans
 from generator.wording import Rarity, asks_for_number, content_words, holds_number, normal_words
 
-MAX_SPANS: Final = 48  # encoded for one question; the rest shares too few words with it to matter
+MAX_SPANS: Final = 32  # encoded for one question; 200 choose no better (weights/MODEL_CARD.md)
 
 
 class Encoder(Protocol):

@@ -11,18 +11,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from generator.errors import CalibrationMissing
+from retriever.lexical import STOP_WORDS, stem
 
 RARITY_PATH: Final = Path(__file__).parent / "weights" / "word-rarity.json"
 
-# Words of a question that say nothing of its subject.
-STOPWORDS: Final = frozenset(
+# Further words of questions that say nothing of their subject.
+QUESTION_WORDS: Final = frozenset(
     (  # noqa: SIM905  # a list would take a line for each
-        "a about above after again all also am an and any are as at be been before being between both but by can could did do does doing "
-        "done down during each else few for from further get give given go had happen happened happens has have having he her here hers "
-        "him his how i if in into is it its just kind let many may me might more most much must my name named no nor not now of off often "
-        "on once only or other our out over own please same say says she should so some such tell than that the their them then there "
-        "these they thing things this those through to too type under until up upon us use used using very was we were what when where "
-        "whether which while who whom whose why will with would you your "
+        "above according again am below between called done down few further get give given go happen happened happens kind let many "
+        "may might much must name named now often says thing things type upon use used using were"
     ).split()
 )
 _SMALL: Final = (
@@ -48,7 +45,7 @@ def normal_words(text: str) -> list[str]:
 
 def content_words(question: str) -> tuple[str, ...]:
     """Return the question's words that name its subject, each once; all its words where none would be left."""
-    stops = {stem(word) for word in STOPWORDS}
+    stops = {stem(word) for word in STOP_WORDS | QUESTION_WORDS}
     words = [word for word in dict.fromkeys(normal_words(question)) if len(word) > 1]
     return tuple(word for word in words if word not in stops) or tuple(words)
 
@@ -83,19 +80,6 @@ def _below_hundred(number: int) -> list[str]:
     if number < 20:
         return [_SMALL[number]]
     return [_TENS[number // 10 - 2], *([_SMALL[number % 10]] if number % 10 else [])]
-
-
-def stem(word: str) -> str:
-    """Cut the commonest English endings, so that "cells" meets "cell" and "dividing" meets "divided"."""
-    if len(word) > 4 and word.endswith("ies"):
-        word = word[:-3] + "y"
-    elif len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
-        word = word[:-1]
-    for ending in ("ing", "ed"):
-        if word.endswith(ending) and len(word) - len(ending) >= 4:
-            word = word[: -len(ending)]
-            break
-    return word[:-1] if len(word) > 4 and word.endswith("e") else word
 
 
 class Rarity:

@@ -51,6 +51,26 @@ def fit_logistic(features: Array, labels: Array, importance: Array, ridge: float
     return Logistic(weights, float(solution[-1] - weights @ mean))
 
 
+def fit_rising(features: Array, labels: Array, importance: Array, rising: npt.NDArray[np.bool_]) -> Logistic:
+    """Return a logistic regression in which some features never speak against: those that would are left out, the worst first.
+
+    Args:
+        features: (N, F).
+        labels: (N,), 0 or 1.
+        importance: (N,).
+        rising: (F,), True where more of the feature can only mean more support.
+    """
+    kept = np.ones(features.shape[1], dtype=np.bool_)
+    while True:
+        model = fit_logistic(features[:, kept], labels, importance)
+        weights = np.zeros(features.shape[1])
+        weights[kept] = model.weights
+        against = np.where(rising, weights * features.std(axis=0), 0.0)
+        if against.min() >= 0:
+            return Logistic(weights, model.bias)
+        kept[against.argmin()] = False
+
+
 def fit_choice(features: Sequence[Array], gains: Sequence[Array], ridge: float = 0.01) -> Array:
     """Return weights (F,) under which a softmax over each example's choices expects the most gain; by gradient ascent of the log.
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from generator.training.fitting import auroc, choose_threshold, fit_choice, fit_logistic
+from generator.training.fitting import auroc, choose_threshold, fit_choice, fit_logistic, fit_rising
 
 
 @pytest.fixture
@@ -40,6 +40,15 @@ def test_separable_data_do_not_make_weights_run_away():
     model = fit_logistic(np.array([[0.0], [0.1], [0.9], [1.0]]), np.array([0.0, 0.0, 1.0, 1.0]), np.ones(4))
     assert np.isfinite(model.weights).all()
     assert 0 < model.weights[0] < 50
+
+
+def test_a_feature_that_may_only_rise_never_speaks_against(draws):
+    features = draws.normal(size=(2000, 3))
+    labels = (draws.random(2000) < 1 / (1 + np.exp(-(features @ np.array([1.0, -1.0, -1.0]))))).astype(float)
+    model = fit_rising(features, labels, np.ones(2000), np.array([True, True, False]))
+    assert model.weights[0] > 0.5
+    assert model.weights[1] == 0
+    assert model.weights[2] < -0.5
 
 
 def test_a_choice_prefers_what_brings_gain(draws):
