@@ -5,6 +5,7 @@ answers. What is said in a lecture is only ever data here: it is compared and qu
 """
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Final
@@ -21,7 +22,7 @@ NO_ANSWER: Final = "The lectures do not seem to answer this."
 NOTHING_FOUND: Final = "The lectures do not seem to answer this: no speech was found to look in."
 NOT_UNDERSTOOD: Final = "Nothing was understood of the question. Please type it, or ask it again, closer to the microphone."
 
-_SECOND_BEST: Final = 1.0  # a further moment is cited if its span's logit is at most so far below the best
+REACH: Final = 1.0  # further moments score so much less at most: beyond it, the first is nearly always right (weights/MODEL_CARD.md)
 
 
 class ExtractiveGenerator:
@@ -46,27 +47,38 @@ class ExtractiveGenerator:
         confidence = model.probability(support_features(wording, evidence, ranked, self._ranker.rarity))
         if confidence < model.threshold:
             return self._decline(NO_ANSWER, evidence, ranked, confidence)
-        citations = self._moments(evidence, [span for span in ranked if span.score >= ranked[0].score - _SECOND_BEST])
+        citations = choose_moments(evidence, ranked, self._config.max_citations)
         return self._finish(Answer(quote(citations[0].text), citations, True, confidence, self._config.kind, self._settings), evidence)
 
     def _decline(self, text: str, evidence: Sequence[Evidence], ranked: Sequence[RankedSpan], confidence: float = 0.0) -> Answer:
-        nearest = self._moments(evidence, ranked) if ranked else tuple(map(cite_segment, evidence[: self._config.max_citations]))
+        most = self._config.max_citations
+        nearest = choose_moments(evidence, ranked, most, math.inf) if ranked else tuple(map(cite_segment, evidence[:most]))
         return self._finish(Answer(text, (), False, confidence, self._config.kind, self._settings, nearest=nearest), evidence)
-
-    def _moments(self, evidence: Sequence[Evidence], ranked: Sequence[RankedSpan]) -> tuple[Citation, ...]:
-        """Return the best spans that share no sound, at most `max_citations`."""
-        moments: list[Citation] = []
-        for span in ranked:
-            citation = cite(evidence[span.place.rank], span.place.first, span.place.last)
-            if not any(overlaps(citation, other) for other in moments):
-                moments.append(citation)
-            if len(moments) == self._config.max_citations:
-                break
-        return tuple(moments)
 
     def _finish(self, answer: Answer, evidence: Sequence[Evidence]) -> Answer:
         check_citations(answer.citations + answer.nearest, evidence)
         return answer
+
+
+def choose_moments(
+    evidence: Sequence[Evidence], ranked: Sequence[RankedSpan], max_moments: int, reach: float = REACH
+) -> tuple[Citation, ...]:
+    """Return the best spans that share no sound.
+
+    Args:
+        evidence: that the spans are of.
+        ranked: spans, best first.
+        max_moments: to return at most.
+        reach: how far below the best score a span may lie.
+    """
+    moments: list[Citation] = []
+    for span in ranked:
+        if len(moments) == max_moments or span.score < ranked[0].score - reach:
+            break
+        citation = cite(evidence[span.place.rank], span.place.first, span.place.last)
+        if not any(overlaps(citation, other) for other in moments):
+            moments.append(citation)
+    return tuple(moments)
 
 
 def quote(words: str) -> str:

@@ -20,6 +20,8 @@ from generator.build import ShippedEncoder
 from generator.calibration import FORMAT, SPAN_FEATURES, SUPPORT_FEATURES, Mode
 from generator.citations import cite
 from generator.config import Extractive
+from generator.domain import Citation
+from generator.extractive import choose_moments
 from generator.ranking import Encoder, RankedSpan, SpanRanker, support_features
 from generator.training.corpus import make_lectures, make_strangers
 from generator.training.examples import Example, ExampleMaker, Kind, overlap
@@ -29,7 +31,7 @@ from generator.wording import load_rarity
 from retriever.base import Retriever
 from retriever.build import build_fusion, build_retriever, build_segmenter
 from retriever.config import Cascade, SpeechPauses
-from retriever.domain import EmbeddedSegment, EncodedQuestion, Hit
+from retriever.domain import EmbeddedSegment, EncodedQuestion, Hit, Span
 from retriever.fusion import Fusion
 from retriever.index import SegmentIndex
 
@@ -103,22 +105,22 @@ def span_gain(example: Example, span: RankedSpan) -> float:
 
 
 class Measured:
-    """Support features (N, F) and labels (N,) of examples, with where the best span lies."""
+    """Support features (N, F) and labels (N,) of examples, with the moments that would be cited."""
 
     def __init__(self, examples: Sequence[Example], ranker: SpanRanker) -> None:
-        rows, kept, best = [], [], []
+        rows: list[list[float]] = []
+        self.examples: list[Example] = []
+        self.moments: list[tuple[Citation, ...]] = []
         for example in examples:
             ranked = ranker.rank(example.question.wording, example.evidence, _MAX_ANSWER_S)
             if ranked:  # without any words the answer is "not supported" by rule
                 rows.append(list(asdict(support_features(example.question.wording, example.evidence, ranked, ranker.rarity)).values()))
-                kept.append(example)
-                best.append(ranked[0])
+                self.examples.append(example)
+                self.moments.append(choose_moments(example.evidence, ranked, Extractive().max_citations))
         self.features: Array = np.array(rows)
-        self.examples = kept
-        self.best = best
-        self.labels: Array = np.array([float(example.is_found) for example in kept])
-        self.kinds = np.array([example.kind for example in kept])
-        self.sizes = np.array([example.num_lectures for example in kept])
+        self.labels: Array = np.array([float(example.is_found) for example in self.examples])
+        self.kinds = np.array([example.kind for example in self.examples])
+        self.sizes = np.array([example.num_lectures for example in self.examples])
 
     def importance(self) -> Array:
         """Return how much each example counts, so that kinds count as agreed, whatever their numbers."""
@@ -127,13 +129,18 @@ class Measured:
             weight[self.kinds == kind] = share / max(1, int((self.kinds == kind).sum()))
         return weight
 
+    def _libraries(self) -> list[tuple[str, npt.NDArray[np.bool_]]]:
+        return [("one_lecture", self.sizes == 1), ("all_lectures", self.sizes == self.sizes.max())]
+
     def quality(self, model: Logistic, threshold: float) -> dict[str, Any]:
         """Return what the report says, as shares in [0, 1]."""
         probability = model.probability(self.features)
         supported = probability >= threshold
         answerable, labels = self.kinds == "answerable", self.labels == 1
-        cited = [span_gain(example, span) > 0 for example, span in zip(self.examples, self.best, strict=True)]
-        near = [_in_passage(example, span) for example, span in zip(self.examples, self.best, strict=True)]
+        pairs = list(zip(self.examples, self.moments, strict=True))
+        first = np.array([shares(example, example.truth, moments[:1]) for example, moments in pairs])
+        anywhere = np.array([shares(example, example.truth, moments) for example, moments in pairs])
+        near = np.array([shares(example, example.passage, moments[:1]) for example, moments in pairs])
         shown = answerable & supported
         result = {
             "num_questions": {kind: int((self.kinds == kind).sum()) for kind in _IMPORTANCE},
@@ -150,17 +157,20 @@ class Measured:
             "supported_removed": supported[self.kinds == "removed"].mean(),
             "balanced_accuracy": (supported[labels].mean() + (~supported[~answerable]).mean()) / 2,
             "precision": float(np.average(labels[supported], weights=self.importance()[supported])),
-            "first_moment_overlaps_sentence": np.array(cited)[shown].mean(),
-            "first_moment_in_passage": np.array(near)[shown].mean(),
+            "first_moment_overlaps_sentence": first[shown].mean(),
+            "any_moment_overlaps_sentence": anywhere[shown].mean(),
+            "first_moment_overlaps_passage": near[shown].mean(),
+            **{f"supported_answerable_{name}": supported[answerable & chosen].mean() for name, chosen in self._libraries()},
+            **{f"supported_stranger_{name}": supported[(self.kinds == "stranger") & chosen].mean() for name, chosen in self._libraries()},
         }
         return {name: round(float(value), 3) if not isinstance(value, dict) else value for name, value in result.items()}
 
 
-def _in_passage(example: Example, span: RankedSpan) -> bool:
-    evidence = example.evidence[span.place.rank]
-    if example.passage is None or evidence.segment.lecture_id != example.lecture_id:
-        return False
-    return overlap(cite(evidence, span.place.first, span.place.last).span, example.passage) > 0
+def shares(example: Example, place: Span | None, moments: Sequence[Citation]) -> bool:
+    """Say whether one of the moments shares sound with a place of the example's lecture."""
+    return place is not None and any(
+        moment.segment.lecture_id == example.lecture_id and overlap(moment.span, place) > 0 for moment in moments
+    )
 
 
 def fit_mode(fitting: Measured, report: Measured) -> dict[str, Any]:
