@@ -148,9 +148,7 @@ def translated(url: URL) -> Iterator[None]:
     try:
         yield
     except exc.DBAPIError as error:
-        if isinstance(error, exc.IntegrityError | exc.ProgrammingError | exc.DataError) and not isinstance(
-            error.orig, sqlite3.DatabaseError
-        ):
+        if isinstance(error, exc.IntegrityError | exc.ProgrammingError | exc.DataError):
             raise  # a mistake of ours, not of the database
         raise explain(str(error.orig), url) from error
     except sqlite3.Error as error:
