@@ -9,7 +9,7 @@ import streamlit as st
 
 from app.service import SpokenQA
 from app.web.cards import errors_shown
-from app.web.parts import Served
+from app.web.parts import Served, has_upload_route
 from app.web.texts import in_size, plain, zone_of
 from app.web.uploader import uploader
 from storage.domain import AddedLecture
@@ -21,8 +21,12 @@ def add_lectures(served: Served) -> None:
     """Draw the three ways as tabs."""
     upload, folder, record = st.tabs(["Upload", "From a folder", "Record"])
     with upload:
-        if uploader(served) is not None:
-            st.rerun()  # the list above was drawn before the lecture was there
+        if not has_upload_route():
+            st.info(
+                "This page was started by `streamlit run`, which takes no large files. Start it with `askaloud run`, or use the folder."
+            )
+        elif uploader(served) is not None:
+            st.rerun()  # the list below may have been drawn before the lecture was there
     with folder, errors_shown():
         _from_folder(served)
     with record:

@@ -10,15 +10,15 @@ import streamlit as st
 
 from app.demo import TITLE, DemoQuestion, questions
 from app.service import MAX_QUESTION_S, Asked, SpokenQA
-from app.web.cards import answer_card, errors_shown, fine_print, is_busy, job_progress, worker_warning
+from app.web.cards import answer_card, errors_shown, fine_print, is_busy
 from app.web.parts import served, warm_up
 from app.web.scope import choose_scope
 from app.web.texts import plain, to_wav
+from app.web.waiting import still_listening, waiting_room
 from retriever.domain import Question
 from storage.domain import HistoryEntry, LectureInfo
 from storage.errors import NotFound
 
-POLL_S = 1.0
 Scope = frozenset[UUID] | None
 
 
@@ -28,9 +28,9 @@ def show() -> None:
     st.title("Ask your lectures", anchor=False)
     lectures = qa.lectures()
     if not any(info.num_embedded for info in lectures):
-        _waiting_room(qa, lectures)
+        waiting_room(qa, lectures)
     elif any(is_busy(info.job) for info in lectures):
-        _still_listening(qa)
+        still_listening(qa)
     scope = choose_scope(lectures)
     _inputs(qa, scope)
     _answer(qa)
@@ -86,7 +86,6 @@ def _answer(qa: SpokenQA) -> None:
     entry = _remembered(qa)
     if entry is None:
         return
-    st.divider()
     _what_was_asked(qa, entry)
     with errors_shown():
         answer_card(entry)
@@ -161,43 +160,6 @@ def _tour_question(qa: SpokenQA, question: DemoQuestion, number: int, scope: Sco
             _ask(qa, Question(audio=qa.read_question(question.audio_path), scope=scope))
         elif as_text:
             _ask(qa, Question(text=question.text, scope=scope))
-
-
-def _waiting_room(qa: SpokenQA, lectures: Sequence[LectureInfo]) -> None:
-    busy = [info for info in lectures if is_busy(info.job)]
-    if not busy:
-        st.info(
-            "There is no lecture to ask yet. Add one on the page **Lectures**; it can be asked as soon as its beginning has been heard.",
-            icon=":material/library_add:",
-        )
-        return
-    st.info("The first lecture is being listened to. You can ask as soon as its first minutes have been heard.", icon=":material/hearing:")
-
-    def progress() -> None:
-        now = qa.lectures()
-        if any(info.num_embedded for info in now) or not any(is_busy(info.job) for info in now):
-            st.rerun()
-        alive = qa.worker_is_alive()
-        for info in now:
-            if is_busy(info.job):
-                st.markdown(f"**{plain(info.lecture.title)}**")
-                job_progress(info, alive)
-        if not alive:
-            worker_warning()
-
-    st.fragment(progress, run_every=POLL_S)()
-
-
-def _still_listening(qa: SpokenQA) -> None:
-    def note() -> None:
-        busy = [info for info in qa.lectures() if is_busy(info.job)]
-        if not busy:
-            return
-        names = ", ".join(f"**{plain(info.lecture.title)}** ({info.num_embedded} of {info.num_segments or '?'})" for info in busy[:3])
-        more = f" and {len(busy) - 3} more" if len(busy) > 3 else ""
-        st.caption(f":material/hearing: Still listening to {names}{more}. What has been heard so far can be asked.")
-
-    st.fragment(note, run_every=5 * POLL_S)()
 
 
 def _microphone_is_possible(url: str | None) -> bool:

@@ -21,6 +21,7 @@ from storage.domain import EvidenceRecord, HistoryEntry, Job, LectureInfo
 from storage.errors import StorageError
 
 OUR_ERRORS = (AppError, RetrieverError, GeneratorError, StorageError)
+NOT_SAID = "The lectures do not seem to answer this."
 NUM_CARDS = 3  # shown at once; the others on demand
 
 
@@ -57,13 +58,17 @@ def answer_card(entry: HistoryEntry) -> None:
     elif answer.supported:
         _quotation(entry, answer.text, answer.citations)
     else:
-        st.warning("**The lectures do not seem to answer this.** " + plain(answer.text), icon=":material/search_off:")
-    cited = answer.citations if answer.supported else answer.nearest
+        st.warning(_not_said(answer.text), icon=":material/search_off:")
+    cited = answer.citations if answer.supported else ()
     if entry.evidence:
         st.header("Where it is said" if answer.supported else "Nearest moments", anchor=False)
         if not answer.supported:
             st.caption("These came closest. They probably hold no answer.")
         evidence_cards(entry, cited)
+
+
+def _not_said(text: str) -> str:
+    return f"**{NOT_SAID}**" if text.strip() == NOT_SAID else f"**{NOT_SAID}** {plain(text)}"
 
 
 def _quotation(entry: HistoryEntry, text: str, citations: tuple[Citation, ...]) -> None:

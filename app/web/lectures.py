@@ -95,6 +95,8 @@ def _badges(info: LectureInfo) -> None:
         st.badge(plain(info.course), color="violet", icon=":material/folder:")
     state = info.job.state if info.job else JobState.DONE
     word, color = STATES[state]
+    if state is JobState.DONE and not info.is_complete:
+        word, color = "waits for another model to hear it", "gray"
     if is_busy(info.job) and info.num_embedded:
         word = "can be asked already"
     st.badge(word, color=color)  # type: ignore[arg-type]

@@ -43,6 +43,11 @@ def use(settings: Settings) -> None:
     _chosen[:] = [settings]
 
 
+def has_upload_route() -> bool:
+    """Whether our own server serves these pages; `streamlit run` knows no upload route."""
+    return bool(_chosen)
+
+
 @st.cache_resource(show_spinner=False, on_release=lambda parts: parts.close())
 def served() -> Served:
     """Return the parts, made on first use and kept for all sessions.

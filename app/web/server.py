@@ -65,6 +65,8 @@ def create_app(settings: Settings) -> st.App:
     async def swept(_app: st.App) -> AsyncIterator[None]:
         uploads = Uploads(settings.upload_folder, settings.web.max_upload_bytes, settings.storage.min_free_bytes)
         await run_in_threadpool(uploads.sweep)
+        if settings.web.import_folder is None:  # ours; one that the user names is the user's to make
+            settings.import_folder.mkdir(parents=True, exist_ok=True)
         yield
 
     return st.App(
