@@ -16,14 +16,18 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn
 
 from app.cli.frame import error_console, note
+from app.errors import RecordingFailed
 from app.subtitles import clock
 
-MAX_QUESTION_S = 60.0
+LONGEST_QUESTION_S = 59.0  # a question lasts at most a minute; the last block may reach past the end
 QUIET_AFTER_S = 2.0  # of silence after something was said, the question is over
-SPEECH_LEVEL = 0.02  # of full scale; a voice near a microphone is well above, a quiet room below
+SPEECH_DBFS = -50.0  # no voice is below
+SPEECH_ABOVE_ROOM_DB = 15.0
+WAV_HEADER_BYTES = 44
+AT_WORK_S = 10.0  # a recording that grew within this time is still being made
 
 Device = Annotated[str | None, typer.Option("--device", help="Microphone: its number or a part of its name.")]
-IsOver = Callable[[float, float], bool]  # of seconds recorded and level in [0, 1]
+IsOver = Callable[[float, float], bool]  # of seconds recorded and peak in dBFS
 
 
 def new_recording_path(folder: Path) -> Path:
@@ -34,16 +38,29 @@ def new_recording_path(folder: Path) -> Path:
 
 def unfinished_recordings(folder: Path) -> Sequence[Path]:
     """Return recordings that were never added, because the machine or the program died."""
-    return sorted(path for path in folder.glob("*.wav") if path.stat().st_size)
+    found = ((path, path.stat()) for path in folder.glob("*.wav"))
+    return sorted(path for path, stat in found if stat.st_size > WAV_HEADER_BYTES and time.time() - stat.st_mtime > AT_WORK_S)
 
 
 def record_lecture(path: Path, device: str | None) -> None:
-    """Record until Enter or Ctrl-C."""
-    _record(path, device, lambda _elapsed_s, _level: False, "recording; Enter or Ctrl-C ends it")
+    """Record until Enter or Ctrl-C.
+
+    Raises:
+        MicrophoneUnavailable: recording could not begin.
+        RecordingFailed: it ended early; the message says how to add what is kept.
+    """
+    try:
+        _record(path, device, lambda _elapsed_s, _level_dbfs: False, "recording; Enter or Ctrl-C ends it")
+    except RecordingFailed as error:
+        raise RecordingFailed(f"{error} (`askaloud ingest '{path}'` adds what is kept)") from error
 
 
 def record_question(folder: Path, device: str | None) -> Path:
-    """Record until Enter, two seconds of silence after something was said, or a minute."""
+    """Record until Enter, two seconds of silence after something was said, or a minute; return the file.
+
+    Raises:
+        MicrophoneUnavailable, RecordingFailed: as in `app.microphone`.
+    """
     path = folder / "question.wav"
     _record(path, device, SaidAndDone(), "ask now; Enter or silence ends it")
     return path
@@ -51,35 +68,40 @@ def record_question(folder: Path, device: str | None) -> Path:
 
 @dataclass(eq=False)
 class SaidAndDone:
-    """Tells from the level when a question is over."""
+    """Tells from the level when a question is over; what counts as silence follows from the room."""
 
+    _room_dbfs: float = field(default=0.0, init=False)
     _spoke: bool = field(default=False, init=False)
     _quiet_since_s: float = field(default=0.0, init=False)
 
-    def __call__(self, elapsed_s: float, level: float) -> bool:
+    def __call__(self, elapsed_s: float, level_dbfs: float) -> bool:
         """Return whether the speaker has finished, given the level now."""
-        if level >= SPEECH_LEVEL:
+        self._room_dbfs = min(self._room_dbfs, level_dbfs)
+        if level_dbfs >= max(SPEECH_DBFS, self._room_dbfs + SPEECH_ABOVE_ROOM_DB):
             self._spoke, self._quiet_since_s = True, elapsed_s
-        return elapsed_s >= MAX_QUESTION_S or (self._spoke and elapsed_s - self._quiet_since_s >= QUIET_AFTER_S)
+        return elapsed_s >= LONGEST_QUESTION_S or (self._spoke and elapsed_s - self._quiet_since_s >= QUIET_AFTER_S)
 
 
 def _record(path: Path, device: str | None, is_over: IsOver, hint: str) -> None:
-    from app.microphone import record  # noqa: PLC0415  needs PortAudio, which is optional
+    from app.microphone import FLOOR_DBFS, record  # noqa: PLC0415  numpy and queues that few commands need
 
-    over, started = threading.Event(), time.monotonic()
+    over = threading.Event()
     columns = (TextColumn("{task.fields[at]}"), BarColumn(), TextColumn(hint))
     with Progress(*columns, console=error_console()) as progress, _ended_by_signals(over):
-        task = progress.add_task("", total=1.0, at="00:00")
+        task = progress.add_task("", total=1.0, at=clock(0))
 
-        def on_level(level: float) -> None:
-            elapsed_s = time.monotonic() - started
-            progress.update(task, completed=min(1.0, level), at=clock(elapsed_s))
-            if is_over(elapsed_s, level):
+        def on_level(elapsed_s: float, level_dbfs: float) -> None:
+            progress.update(task, completed=1.0 - level_dbfs / FLOOR_DBFS, at=clock(elapsed_s))
+            if is_over(elapsed_s, level_dbfs):
                 over.set()
 
         threading.Thread(target=_wait_for_enter, args=(over,), name="enter", daemon=True).start()
         recording = record(path, device, on_level, over)
-    note(f"recorded {recording}")
+    if recording.lost_blocks:
+        note(f"warning: {recording.lost_blocks / 10:.1f} s were lost: the machine was too busy")
+    if not recording.num_samples:
+        path.unlink()
+        raise RecordingFailed("nothing was recorded: it was ended before any sound came; begin anew")
 
 
 @contextmanager
