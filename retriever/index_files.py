@@ -53,7 +53,7 @@ def read_manifest(folder: Path) -> Manifest:
         _check(manifest)
     except FileNotFoundError as error:
         raise IndexMissing(f"{folder} holds no index yet; {REBUILT}") from error
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError) as error:  # whatever stands there instead of a record
         raise IndexDamaged(f"{path} cannot be understood ({error}); {REBUILT}") from error
     return manifest
 
