@@ -167,7 +167,8 @@ def test_a_forked_child_uses_connections_of_its_own(tmp_path: Path) -> None:
         try:
             for _ in range(20):
                 library.jobs.beat("child")
-            os._exit(0)
+            with library._db.engine.connect() as connection:
+                os._exit(0 if connection.connection.info["pid"] == os.getpid() else 2)
         finally:
             os._exit(1)
     for _ in range(20):
