@@ -1,14 +1,18 @@
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
 
+from app.cli import run
 from app.supervisor import Child
 
 WAIT_S = 20.0
@@ -99,3 +103,88 @@ def test_a_supervisor_that_is_asked_to_end_takes_its_children_along(tmp_path: Pa
         assert until(lambda: not any(one.is_running() for one in children))
     finally:
         supervisor.kill()
+
+
+# The whole application, as `askaloud run` starts it
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def answers(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False
+
+
+def child_of(supervisor: psutil.Process, command: str) -> psutil.Process | None:
+    for one in supervisor.children():
+        with suppress(psutil.NoSuchProcess):  # also one that has died and was not yet buried
+            if command in one.cmdline():
+                return one
+    return None
+
+
+@pytest.fixture
+def application(home: Path, tmp_path: Path) -> Iterator[tuple[psutil.Process, int]]:
+    """The running application and its port; all of it is ended afterwards."""
+    port = free_port()
+    command = [sys.executable, "-m", "app", "run", "--no-browser", "--port", str(port)]
+    with (tmp_path / "run.log").open("wb") as log, subprocess.Popen(command, stderr=log, stdout=log) as supervisor:
+        own = psutil.Process(supervisor.pid)
+        assert until(lambda: answers(port), 90.0), (tmp_path / "run.log").read_text()
+        assert until(lambda: child_of(own, "worker") is not None)
+        family = own.children(recursive=True)
+        try:
+            yield own, port
+        finally:
+            for one in [*family, *(own.children(recursive=True) if own.is_running() else [])]:
+                with suppress(psutil.NoSuchProcess):
+                    one.kill()
+            supervisor.kill()
+
+
+@pytest.mark.crash
+def test_page_and_worker_are_started_again_when_they_are_killed(application: tuple[psutil.Process, int]) -> None:
+    supervisor, port = application
+    for command in ("web", "worker"):
+        first = child_of(supervisor, command)
+        assert first is not None
+        first.kill()
+
+        def is_back(command: str = command, pid: int = first.pid) -> bool:
+            now = child_of(supervisor, command)
+            return now is not None and now.pid != pid
+
+        assert until(is_back, 40.0)
+    assert until(lambda: answers(port), 60.0)
+
+
+@pytest.mark.crash
+def test_the_application_told_to_end_ends_page_and_worker(application: tuple[psutil.Process, int]) -> None:
+    supervisor, port = application
+    family = supervisor.children(recursive=True)
+    supervisor.terminate()
+    assert until(lambda: not supervisor.is_running() or supervisor.status() == psutil.STATUS_ZOMBIE, 40.0)
+    assert until(lambda: not any(one.is_running() for one in family))
+    assert not answers(port)
+
+
+@pytest.mark.crash
+def test_page_and_worker_leave_when_their_supervisor_was_killed(application: tuple[psutil.Process, int]) -> None:
+    supervisor, port = application
+    family = supervisor.children()
+    supervisor.kill()
+    assert until(lambda: not any(one.is_running() for one in family), 40.0)
+    assert not answers(port)
+
+
+def test_a_port_that_is_taken_is_an_error_before_anything_starts(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert run(["run", "--no-browser", "--port", str(server.getsockname()[1])]) == 2
+    assert "--port" in capfd.readouterr().err
+    assert not (home / "logs").exists()
