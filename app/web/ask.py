@@ -39,7 +39,7 @@ def show() -> None:
 
 
 def _inputs(qa: SpokenQA, scope: Scope) -> None:
-    spoken, typed = st.columns(2, gap="medium")
+    spoken, typed = st.columns(2)
     with spoken, st.container(border=True, height="stretch"):
         if _microphone_is_possible(st.context.url):
             sound = st.audio_input("Ask out loud", key="spoken", on_change=_note_spoken)

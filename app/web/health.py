@@ -36,11 +36,11 @@ def _state(parts: Served) -> None:
     alive = parts.qa.worker_is_alive()
     usage = parts.qa.library.disk_usage()
     lectures = parts.qa.lectures()
-    first, second, third, fourth = st.columns(4)
-    first.metric("Worker", "at work" if alive else "not running")
-    second.metric("Lectures", len(lectures))
-    third.metric("Sound on disk", in_size(usage.get("sound", 0)))
-    fourth.metric("Free disk", in_size(usage.get("free", 0)))
+    with st.container(horizontal=True, gap="medium"):
+        st.metric("Worker", "alive" if alive else "not running", width="content")
+        st.metric("Lectures", len(lectures), width="content")
+        st.metric("Sound on disk", in_size(usage.get("sound", 0)), width="content")
+        st.metric("Free disk", in_size(usage.get("free", 0)), width="content")
     if not alive:
         worker_warning()
 

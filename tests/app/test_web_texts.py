@@ -20,9 +20,7 @@ def test_sizes_are_said_in_words(num_bytes: int, words: str) -> None:
 
 
 def test_no_markdown_survives_in_plain_text() -> None:
-    assert plain("![x](http://e.example/a.png)\n# :red[y] `z`") == (
-        r"\!\[x\]\(http\://e\.example/a\.png\) \# \:red\[y\] \`z\`"
-    )
+    assert plain("![x](http://e.example/a.png)\n# :red[y] `z`") == (r"\!\[x\]\(http\://e\.example/a\.png\) \# \:red\[y\] \`z\`")
 
 
 @pytest.mark.parametrize(

@@ -64,9 +64,7 @@ def browser(home: Path) -> Iterator[Browser]:
     settings = load_settings()
     parts = build_parts(settings)
     served = Served(settings, build_app(parts), Uploads(settings.upload_folder, MAX_BYTES, 0))
-    app = Starlette(
-        routes=UploadRoutes(lambda: served).routes(), middleware=[Middleware(OwnPagesOnly, hosts=own_hosts("127.0.0.1"))]
-    )
+    app = Starlette(routes=UploadRoutes(lambda: served).routes(), middleware=[Middleware(OwnPagesOnly, hosts=own_hosts("127.0.0.1"))])
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", ws="none"))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -181,7 +179,9 @@ def test_a_disk_without_room_is_said(browser: Browser, monkeypatch: pytest.Monke
     assert "make room" in str(reply.body["message"])
 
 
-@pytest.mark.parametrize("name", ["../../../etc/passwd", "..\\..\\x.wav", "/etc/cron.d/x.wav", "a\x00b.wav", "<img src=x>.wav", "x.wav/../y"])
+@pytest.mark.parametrize(
+    "name", ["../../../etc/passwd", "..\\..\\x.wav", "/etc/cron.d/x.wav", "a\x00b.wav", "<img src=x>.wav", "x.wav/../y"]
+)
 def test_a_hostile_name_is_only_text(browser: Browser, home: Path, name: str) -> None:
     before = {path for path in home.parent.rglob("*") if browser.served.uploads.folder not in path.parents}
     reply = browser.upload(name, b"this is no sound at all" * 100)
@@ -209,7 +209,15 @@ def test_requests_that_are_not_from_our_page_are_refused(browser: Browser, chang
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{", b"[]", b"null", b'{"name": "a.wav"}', b'{"name": 1, "size_bytes": 1, "key": "k"}', b'{"name": "a", "size_bytes": true, "key": "k"}'],
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'{"name": "a.wav"}',
+        b'{"name": 1, "size_bytes": 1, "key": "k"}',
+        b'{"name": "a", "size_bytes": true, "key": "k"}',
+    ],
 )
 def test_an_announcement_that_makes_no_sense_is_refused(browser: Browser, body: bytes) -> None:
     assert browser.send("POST", "", body).status == 400
