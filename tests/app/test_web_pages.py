@@ -241,3 +241,123 @@ def test_the_frame_says_why_the_application_cannot_start(home: Path, monkeypatch
     at = AppTest.from_file(SCRIPT, default_timeout=TIMEOUT_S).run()
     assert not at.exception
     assert r"num\_hits" in at.error[0].value
+
+
+def test_a_recorded_question_is_asked_at_once_and_only_once(page: Callable[..., AppTest], qa: SpokenQA, short_question: Path) -> None:
+    at = page(_ask).run()
+    at.audio_input(key="spoken").upload("question.wav", short_question.read_bytes())
+    at.run()
+    assert not at.exception
+    at.run()
+    found = qa.history(HistoryQuery())
+    assert found.total == 1
+    assert found.entries[0].has_audio
+    assert "heart" in at.text_input(key=f"wording-{found.entries[0].question.id}").value
+
+
+def test_a_recording_that_is_no_sound_is_a_sentence(page: Callable[..., AppTest], qa: SpokenQA) -> None:
+    at = page(_ask).run()
+    at.audio_input(key="spoken").upload("question.wav", b"RIFF no sound at all")
+    at.run()
+    assert not at.exception
+    assert len(at.error) == 1
+    assert qa.history(HistoryQuery()).total == 0
+
+
+def test_a_corrected_question_keeps_its_sound(page: Callable[..., AppTest], qa: SpokenQA, short_question: Path) -> None:
+    asked = qa.ask(Question(audio=qa.read_question(short_question)))
+    at = page(_ask)
+    at.query_params["q"] = str(asked.question.id)
+    at.run()
+    at.text_input(key=f"wording-{asked.question.id}").set_value("How many strings does a violin have?")
+    button(at, "Search again").click()
+    at.run()
+    assert not at.exception
+    entry = qa.entry(UUID(one_of(at.query_params["q"])))
+    assert (entry.question.corrects, entry.has_audio) == (asked.question.id, True)
+    assert entry.question.text == "How many strings does a violin have?"
+
+
+def test_only_the_chosen_lecture_is_asked(page: Callable[..., AppTest], qa: SpokenQA, short_question: Path) -> None:
+    other = qa.ingest(short_question, "A question").lecture  # not searchable yet
+    at = page(_ask).run()
+    at.selectbox(key="scope").set_value("Lectures I choose")
+    at.run()
+    at.multiselect(key="scope_lectures").set_value([other.id])
+    at.text_input(key="typed_text").set_value(QUESTION)
+    button(at, "Ask").click()
+    at.run()
+    assert not at.exception
+    assert "no lecture here is searchable yet" in at.error[0].value
+    assert qa.history(HistoryQuery()).entries[0].question.scope == frozenset({other.id})
+
+
+def test_a_recorded_lecture_is_added(page: Callable[..., AppTest], qa: SpokenQA, short_question: Path) -> None:
+    at = page(_lectures).run()
+    at.audio_input(key="recorded").upload("recording.wav", short_question.read_bytes())
+    at.run()
+    button(at, "Add the recording").click()
+    at.run()
+    assert not at.exception
+    newest = qa.lectures()[0]
+    assert newest.lecture.title.startswith("Recording of ")
+    assert newest.file_name == "recording.wav"
+
+
+def test_a_job_that_waits_without_a_worker_says_the_way_out_and_can_be_cancelled_and_resumed(
+    page: Callable[..., AppTest], qa: SpokenQA, short_question: Path
+) -> None:
+    lecture = qa.ingest(short_question, "A question").lecture
+    at = page(_lectures).run()
+    assert not at.exception
+    assert "askaloud worker" in at.warning[0].value
+    at.button(key=f"cancel-{lecture.id}").click()
+    at.run()
+    assert qa.lecture(lecture.id).job.state.value == "cancelled"  # type: ignore[union-attr]
+    at.button(key=f"resume-{lecture.id}").click()
+    at.run()
+    assert not at.exception
+    assert qa.lecture(lecture.id).job.state.value == "queued"  # type: ignore[union-attr]
+
+
+def test_a_long_history_is_paged_and_a_filter_leads_back_to_the_first_page(page: Callable[..., AppTest], qa: SpokenQA) -> None:
+    for number in range(23):
+        qa.library.history.add_question(Question(text=f"Question number {number}"), qa.owner)
+    at = page(_history).run()
+    assert "**23 questions**" in all_text(at)
+    assert len([one for one in at.expander if "Question number" in one.label]) == 10
+    at.session_state["history-page"] = 3
+    at.run()
+    assert not at.exception
+    assert [one.label for one in at.expander if "Question number 0" in one.label]
+    at.text_input(key="history-words").set_value("number 22")
+    at.run()
+    assert not at.exception
+    assert "**One question**" in all_text(at)
+    assert [one.label for one in at.expander if "Question number 22" in one.label]
+
+
+def test_an_export_holds_every_entry_that_matches(page: Callable[..., AppTest], qa: SpokenQA, monkeypatch: pytest.MonkeyPatch) -> None:
+    from app.web import history  # noqa: PLC0415
+
+    monkeypatch.setattr(history, "EXPORT_STEP", 4)
+    for number in range(10):
+        qa.library.history.add_question(Question(text=f"Question number {number}"), qa.owner)
+    assert len(history.everything(qa, HistoryQuery())) == 10
+    assert len(history.everything(qa, HistoryQuery(words="number 7"))) == 1
+
+
+def test_a_hostile_title_shows_as_text(page: Callable[..., AppTest], qa: SpokenQA) -> None:
+    title = "![x](http://evil.example/a.png) <script>alert(1)</script>"
+    qa.rename(qa.lectures()[0].lecture.id, title, "<b>course</b>")
+    asked = qa.ask(Question(text=QUESTION))
+    for script in (_lectures, _history, _ask):
+        at = page(script)
+        if script is _ask:
+            at.query_params["q"] = str(asked.question.id)
+        at.run()
+        assert not at.exception
+        markup = "\n".join(one.proto.body for one in at.get("html"))
+        assert "<script>" not in markup
+        assert "![x](" not in all_text(at).replace(markup, "")  # in HTML it is only text
+        assert "evil" in all_text(at)
