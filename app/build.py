@@ -8,7 +8,7 @@ from app.settings import Settings
 from app.worker import Worker
 from generator.build import build_generator
 from retriever.base import Retriever, Segmenter
-from retriever.build import build_retriever, build_segmenter
+from retriever.build import build_fusion, build_retriever, build_segmenter
 from retriever.index import LiveIndex
 from storage.build import open_library
 from storage.config import StorageConfig
@@ -47,7 +47,13 @@ def build_app(parts: Parts) -> SpokenQA:
     return SpokenQA(
         library=parts.library,
         retriever=parts.retriever,
-        index=LiveIndex(parts.index_folder, parts.retriever.fingerprint, parts.retriever.dimension),
+        index=LiveIndex(
+            parts.index_folder,
+            parts.retriever.fingerprint,
+            parts.retriever.dimension,
+            build_fusion(parts.settings.retriever),
+            parts.settings.index.device,
+        ),
         generator=build_generator(parts.settings.generator, parts.settings.retriever.kind),
         segmenter=parts.segmenter,
         limits=parts.settings.limits,

@@ -14,6 +14,7 @@ RetrieverError
 │   └── DecoderCrashed      the decoding process died or stopped answering
 ├── ModelFilesMissing       shipped weights are absent or altered
 ├── RecognitionFailed       the recognising processes died
+├── DeviceUnavailable       a GPU is asked for that is not there, or its library
 └── IndexUnusable           the index on disk cannot serve; it is rebuilt from the library
     ├── IndexMissing
     ├── IndexDamaged
@@ -75,6 +76,10 @@ class ModelFilesMissing(RetrieverError):
 
 class RecognitionFailed(RetrieverError):
     """The recognising processes died."""
+
+
+class DeviceUnavailable(RetrieverError):
+    """A GPU is asked for that is not there, or its library."""
 
 
 class IndexUnusable(RetrieverError):

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 from uuid import UUID
 from zipfile import BadZipFile
 
@@ -20,13 +20,14 @@ import numpy as np
 import numpy.typing as npt
 
 from retriever.domain import EmbeddedSegment, EncodedQuestion, Hit, HitFeatures, Segment, join_words
-from retriever.errors import IndexDamaged, IndexForeign, IndexMissing, InvalidSegment
+from retriever.errors import DeviceUnavailable, IndexDamaged, IndexForeign, IndexMissing, InvalidSegment
 from retriever.fusion import Fusion, Scores, ranking
 from retriever.index_files import REBUILT, Manifest, check_maker, read_manifest, read_parts, write
 from retriever.lexical import Ids, Mask, Postings, Vocabulary, content_terms
 
 VECTORS: Final = "vectors"
 SEGMENTS: Final = "segments"
+Device = Literal["cpu", "cuda"]
 NUM_LOADS: Final = 5  # a writer saves every few seconds at most: it does not outrun a reader five times
 
 
@@ -73,11 +74,12 @@ class SegmentIndex:
     One thread at a time may change it; any number may search what nobody changes.
     """
 
-    def __init__(self, fingerprint: str, dimension: int, fusion: Fusion) -> None:
+    def __init__(self, fingerprint: str, dimension: int, fusion: Fusion, device: Device) -> None:
         """Make an empty index; callers use `create` or `open`."""
         self._fingerprint = fingerprint
         self._dimension = dimension
         self._fusion = fusion
+        self._gpu: Any = _open_gpu() if device == "cuda" else None
         self._vectors: Any = faiss.IndexIDMap2(faiss.IndexFlatIP(dimension))
         self._entries: dict[int, _Entry] = {}
         self._vocabulary = Vocabulary()
@@ -85,21 +87,26 @@ class SegmentIndex:
         self._viewing = threading.Lock()
 
     @classmethod
-    def create(cls, fingerprint: str, dimension: int, fusion: Fusion = Fusion()) -> "SegmentIndex":  # noqa: B008 - frozen
+    def create(cls, fingerprint: str, dimension: int, fusion: Fusion = Fusion(), device: Device = "cpu") -> "SegmentIndex":  # noqa: B008 - frozen
         """Return an empty index.
 
         Args:
             fingerprint: of the model whose vectors it will hold.
             dimension: D.
             fusion: how to rank.
-        """
-        return cls(fingerprint, dimension, fusion)
-
-    @classmethod
-    def open(cls, folder: Path, fingerprint: str, dimension: int, fusion: Fusion = Fusion()) -> "SegmentIndex":  # noqa: B008 - frozen
-        """Return the index that a folder holds.
+            device: where cosines are computed.
 
         Raises:
+            DeviceUnavailable: "cuda" is asked for without faiss-gpu or without a GPU.
+        """
+        return cls(fingerprint, dimension, fusion, device)
+
+    @classmethod
+    def open(cls, folder: Path, fingerprint: str, dimension: int, fusion: Fusion = Fusion(), device: Device = "cpu") -> "SegmentIndex":  # noqa: B008
+        """Return the index that a folder holds; arguments as of `create`.
+
+        Raises:
+            DeviceUnavailable: "cuda" is asked for without faiss-gpu or without a GPU.
             IndexMissing: there is none.
             IndexDamaged: files are absent, cut short, altered, or of an unknown version.
             IndexForeign: made by another model.
@@ -107,7 +114,7 @@ class SegmentIndex:
         manifest = read_manifest(folder)
         check_maker(manifest, fingerprint, dimension)
         parts = read_parts(folder, manifest)
-        index = cls(fingerprint, dimension, fusion)
+        index = cls(fingerprint, dimension, fusion, device)
         try:
             index._restore(parts[VECTORS], parts[SEGMENTS])
         except (KeyError, ValueError, OSError, RuntimeError, BadZipFile) as error:
@@ -198,8 +205,13 @@ class SegmentIndex:
         """
         faiss.omp_set_num_threads(1)  # of this thread: two would wait for each other wherever recognition keeps the cores busy
         ids = view.ids(scope)
+        query = question.vector[None].astype(np.float32)
+        if self._gpu is not None:  # faiss has no selectors on a GPU: what is in scope goes there whole
+            found = faiss.pairwise_distance_gpu(self._gpu, query, self._vectors.reconstruct_batch(ids), metric=faiss.METRIC_INNER_PRODUCT)
+            on_gpu: Scores = np.clip(found[0], -1.0, 1.0).astype(np.float64)
+            return on_gpu
         chosen = None if scope.all() else faiss.SearchParameters(sel=faiss.IDSelectorBatch(ids))  # type: ignore[call-arg]
-        found, found_ids = self._vectors.search(question.vector[None].astype(np.float32), len(ids), params=chosen)
+        found, found_ids = self._vectors.search(query, len(ids), params=chosen)
         cosines = np.empty(len(scope))
         cosines[view.rows(found_ids[0])] = np.clip(found[0], -1.0, 1.0)
         in_scope: Scores = cosines[scope]
@@ -221,6 +233,13 @@ class SegmentIndex:
         self._entries = {entry.segment.id: entry for entry in entries}
         if self._vectors.d != self._dimension or set(faiss.vector_to_array(self._vectors.id_map).tolist()) != self.ids:
             raise ValueError("vectors and segments differ")
+
+
+def _open_gpu() -> Any:
+    """Return faiss's hold on a GPU."""
+    if not hasattr(faiss, "StandardGpuResources") or faiss.get_num_gpus() == 0:
+        raise DeviceUnavailable('device = "cuda" needs faiss-gpu (extra `gpu`, instead of faiss-cpu) and an NVIDIA GPU; set device = "cpu"')
+    return faiss.StandardGpuResources()
 
 
 def _order(segment: Segment) -> tuple[int, int, int, int]:
@@ -264,12 +283,13 @@ def _uuids(rows: npt.NDArray[np.uint8]) -> list[UUID]:
 class LiveIndex:
     """The latest index in a folder that another process writes; for readers, may be shared by threads."""
 
-    def __init__(self, folder: Path, fingerprint: str, dimension: int, fusion: Fusion = Fusion()) -> None:  # noqa: B008 - frozen
+    def __init__(self, folder: Path, fingerprint: str, dimension: int, fusion: Fusion = Fusion(), device: Device = "cpu") -> None:  # noqa: B008
         """Remember where to look; nothing is read yet."""
         self._folder = folder
         self._fingerprint = fingerprint
         self._dimension = dimension
         self._fusion = fusion
+        self._device: Device = device
         self._loading = threading.Lock()
         self._loaded: tuple[Manifest, SegmentIndex] | None = None
 
@@ -292,7 +312,7 @@ class LiveIndex:
         try:
             manifest = read_manifest(self._folder)
             if self._loaded is None or self._loaded[0] != manifest:
-                index = SegmentIndex.open(self._folder, self._fingerprint, self._dimension, self._fusion)
+                index = SegmentIndex.open(self._folder, self._fingerprint, self._dimension, self._fusion, self._device)
                 index.prepare()
                 self._loaded = manifest, index
         except IndexMissing:

@@ -15,6 +15,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from retriever.spoken_numbers import spell_numbers
+
 # Both chosen, with the endings below and without stop words, on development questions over written passages; EXPERIMENTS.md.
 SATURATION: Final = 0.9  # k1: how soon further occurrences stop counting
 LENGTH_WEIGHT: Final = 0.75  # b: how far long segments are held back
@@ -115,8 +117,8 @@ class Postings:
 
 
 def content_terms(text: str) -> list[str]:
-    """Return the terms of a text's content words, in order: lower case, without stop words and common endings."""
-    words = re.findall(r"[^\W_]+", re.sub(r"['’]s\b|['’]", "", text.lower()))
+    """Return the terms of a text's content words, in order: lower case, numbers in words, without stop words and common endings."""
+    words = re.findall(r"[^\W_]+", spell_numbers(re.sub(r"['’]s\b|['’]", "", text.lower())))
     return [stem(word) for word in words if word not in STOP_WORDS]
 
 

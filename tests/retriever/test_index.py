@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from uuid import UUID
 
+import faiss
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retriever.domain import EmbeddedSegment, EncodedQuestion, Segment, Word
-from retriever.errors import IndexDamaged, IndexForeign, IndexMissing, InvalidSegment
+from retriever.errors import DeviceUnavailable, IndexDamaged, IndexForeign, IndexMissing, InvalidSegment
 from retriever.fusion import Fusion
 from retriever.index import LiveIndex, SegmentIndex
 from retriever.index_files import read_manifest
@@ -178,6 +179,28 @@ def test_vectors_of_another_length_are_refused_and_nothing_is_added(factor: floa
     with pytest.raises(InvalidSegment, match="length 1"):
         index.add([good, EmbeddedSegment(bad.segment, bad.vector * np.float32(factor), bad.words, MAKER)])
     assert index.ids == set()
+
+
+HAS_GPU = hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0
+
+
+@pytest.mark.skipif(HAS_GPU, reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DeviceUnavailable, match="faiss-gpu"):
+        SegmentIndex.create(MAKER, D, device="cuda")
+    index_of(*talk(1, 2)).save(tmp_path, 1)
+    with pytest.raises(DeviceUnavailable, match="faiss-gpu"):
+        LiveIndex(tmp_path, MAKER, D, device="cuda").current()
+
+
+@pytest.mark.skipif(not HAS_GPU, reason="needs faiss-gpu and a GPU")
+def test_a_gpu_finds_what_the_processor_finds() -> None:
+    index = SegmentIndex.create(MAKER, D, device="cuda")
+    index.add([*talk(1, 30), *talk(2, 30)])
+    for within in ([1], [1, 2]):
+        assert found(index, question("heart lava"), 9, within) == found(
+            index_of(*talk(1, 30), *talk(2, 30)), question("heart lava"), 9, within
+        )
 
 
 # On disk
