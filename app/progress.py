@@ -16,7 +16,7 @@ class JobProgress:
 
     Attributes:
         fraction: of the whole work, in [0, 1]; None while unknown.
-        eta_s: what is left; None while unknown, and when nothing is at work.
+        eta_s: what is left; None while unknown, when nothing is at work, and when nothing is left.
         text: the same in words, without the time left.
     """
 
@@ -74,7 +74,7 @@ def _fraction(job: Job, done: int, lecture: Lecture | None) -> float | None:
 def _eta_s(job: Job, lecture: Lecture | None, now: datetime) -> float | None:
     """Return the time left at the speed of this attempt in this stage."""
     fraction, base = _fraction(job, job.done, lecture), _fraction(job, job.stage_base, lecture)
-    if fraction is None or base is None or job.stage_started_at is None or fraction <= base:
+    if fraction is None or base is None or job.stage_started_at is None or not base < fraction < 1.0:
         return None
     elapsed_s = (now - job.stage_started_at).total_seconds()
     if elapsed_s < MIN_ELAPSED_S:  # also a clock that was set back

@@ -7,18 +7,22 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from uuid import UUID
 
 import numpy as np
 import pytest
 import soundfile
 from typer.testing import CliRunner
 
-from app.build import build_parts
+from app.build import build_app, build_parts
 from app.cli import commands, run
 from app.cli.recording import SaidAndDone, unfinished_recordings
+from app.microphone import Recording
 from app.settings import load_settings
 from retriever.domain import SAMPLE_RATE_HZ
 
@@ -457,3 +461,30 @@ def test_recordings_that_were_never_added_are_found(tmp_path: Path) -> None:
         os.utime(tmp_path / name, (time.time() - age_s,) * 2)
     assert [path.name for path in unfinished_recordings(tmp_path)] == ["lost.wav"]
     assert unfinished_recordings(tmp_path / "absent") == []
+
+
+def test_a_question_is_spoken_into_the_microphone_and_silence_ends_it(
+    call: Call, home_with_lecture: Path, short_question: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def record(path: Path, device: str | None, on_level: Callable[[float, float], None], stop: threading.Event) -> Recording:
+        """Stand in for PortAudio: a device that hears the question, then a quiet room, block by block."""
+        said, _ = soundfile.read(short_question, dtype="float32")
+        sound = np.random.default_rng(1).normal(0, 1e-3, 40 * SAMPLE_RATE_HZ).astype(np.float32)
+        sound[SAMPLE_RATE_HZ // 2 :][: len(said)] += said
+        blocks = np.array_split(sound, 400)
+        taken = []
+        while not stop.is_set():
+            taken.append(blocks.pop(0))
+            on_level(sum(map(len, taken)) / SAMPLE_RATE_HZ, 20 * float(np.log10(np.abs(taken[-1]).max())))
+        soundfile.write(path, np.concatenate(taken), SAMPLE_RATE_HZ)
+        return Recording(path, sum(map(len, taken)), SAMPLE_RATE_HZ, 0)
+
+    monkeypatch.setattr("app.microphone.record", record)
+    told = call("ask", "--record", "--json").json
+    assert "heart" in told["question"]["heard"]
+    assert told["answer"]["supported"] is True
+    spoken_s = soundfile.info(short_question).duration
+    parts = build_parts(load_settings())
+    with closing(parts.library):
+        kept = build_app(parts).question_audio(UUID(call("history", "--json").json["entries"][0]["id"]))
+    assert spoken_s + 2 < kept.duration_s < spoken_s + 4

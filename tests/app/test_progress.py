@@ -39,6 +39,10 @@ def test_no_time_is_promised_before_anything_was_done() -> None:
     assert describe(replace(JOB, stage_started_at=None), None, NOW + timedelta(seconds=20)).eta_s is None
 
 
+def test_no_time_is_left_when_the_last_segment_is_done() -> None:
+    assert describe(replace(JOB, done=40), None, NOW + timedelta(seconds=20)).eta_s is None
+
+
 def test_while_decoding_an_unknown_length_the_share_is_unknown() -> None:
     told = describe(replace(JOB, stage=JobStage.DECODING, done=16_000, total=0), None, NOW + timedelta(seconds=5))
     assert (told.fraction, told.eta_s, told.text) == (None, None, "decoding")
