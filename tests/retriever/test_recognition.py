@@ -150,14 +150,13 @@ def test_an_error_of_the_source_ends_the_processes(segments: list[SegmentAudio])
         list(listen_to_all(broken(), num_workers=1))
 
 
-def test_a_killed_process_is_begun_again_and_nothing_is_lost(segments: list[SegmentAudio]) -> None:
-    expected = [join_words(words) for _, words in listen_to_all(segments, num_workers=1)]
+def test_a_killed_process_is_begun_again_and_nothing_is_lost(recogniser: Recogniser, segments: list[SegmentAudio]) -> None:
     texts = []
-    for number, (_, words) in enumerate(listen_to_all(segments, num_workers=1)):
+    for _, words in listen_to_all(segments[:4], num_workers=1):
         texts.append(join_words(words))
-        if number in (0, 2):
+        if len(texts) == 1:
             children()[0].kill()
-    assert texts == expected
+    assert texts == [" ".join(word for word, *_ in recogniser.hear(pcm(one.audio))) for one in segments[:4]]
 
 
 def test_a_process_that_always_dies_is_an_error_that_names_the_segment(
