@@ -34,6 +34,7 @@ class Web(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     host: str = "127.0.0.1"
     port: int = 8501
+    public_hosts: tuple[str, ...] = ()  # names under which a proxy with HTTPS serves the pages; others are refused
     max_upload_bytes: int = 4 * 2**30
     import_folder: Path | None = None  # files put here can be added without an upload; None: `import` in the data folder
 

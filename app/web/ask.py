@@ -9,7 +9,7 @@ from uuid import UUID
 import streamlit as st
 
 from app.demo import TITLE, DemoQuestion, questions
-from app.service import MAX_QUESTION_S, Asked, SpokenQA
+from app.service import Asked, SpokenQA
 from app.web.cards import answer_card, errors_shown, fine_print, is_busy
 from app.web.parts import served, warm_up
 from app.web.scope import choose_scope
@@ -173,5 +173,5 @@ def _microphone_hint() -> None:
     st.markdown("**Ask out loud**")
     st.caption(
         "Browsers give a page the microphone only over HTTPS or on the same machine. Open this page as http://localhost on the machine it "
-        f"runs on, or put HTTPS in front of it. You can type your question meanwhile. (A spoken one has up to {MAX_QUESTION_S:.0f} s.)"
+        "runs on, or put HTTPS in front of it and its name into the setting web.public_hosts. You can type your question meanwhile."
     )

@@ -15,7 +15,7 @@ from app.web.parts import served
 from app.web.texts import marked, plain, to_wav
 from generator.domain import AnswerStatus, Citation
 from generator.errors import GeneratorError
-from retriever.domain import Span
+from retriever.domain import Segment, Span
 from retriever.errors import RetrieverError
 from storage.domain import EvidenceRecord, HistoryEntry, Job, LectureInfo
 from storage.errors import StorageError
@@ -108,7 +108,7 @@ def evidence_card(record: EvidenceRecord, cited: tuple[Citation, ...], rank: int
         st.html(
             f'<div class="moment"><span class="rank">{rank}</span> <strong>{html.escape(record.lecture_title)}</strong> '
             f'<span class="time">{clocks(segment.span)}</span></div>'
-            f'<p class="heard">{marked(record.text, [c.text for c in cited if c.segment.lecture_id == segment.lecture_id])}</p>'
+            f'<p class="heard">{marked(record.text, [c.text for c in cited if _lies_in(c, segment)])}</p>'
         )
         if record.lecture_deleted:
             st.caption("This lecture has been deleted since; its sound is gone.")
@@ -149,6 +149,11 @@ def worker_warning() -> None:
         "if you started the page by itself, start `askaloud worker` beside it. Work that waits then goes on by itself.",
         icon=":material/warning:",
     )
+
+
+def _lies_in(citation: Citation, segment: Segment) -> bool:
+    same = citation.segment.lecture_id == segment.lecture_id
+    return same and citation.span.start < segment.end and segment.start < citation.span.end
 
 
 def _is_deleted(entry: HistoryEntry, lecture_id: UUID) -> bool:

@@ -49,13 +49,14 @@ class OwnPagesOnly:
         return origin is None or urlsplit(origin).netloc == host
 
 
-def own_hosts(bound_host: str) -> frozenset[str]:
+def own_hosts(bound_host: str, public_hosts: Iterable[str] = ()) -> frozenset[str]:
     """Return the names by which a server bound to this address is reached; empty if they cannot be known."""
+    named = {name.lower() for name in public_hosts}
     try:
         is_local = bound_host == "localhost" or ip_address(bound_host).is_loopback
     except ValueError:
-        return frozenset({bound_host})
-    return frozenset({"localhost", "127.0.0.1", "::1", bound_host}) if is_local else frozenset()
+        return frozenset({bound_host.lower(), *named})
+    return frozenset({"localhost", "127.0.0.1", "::1", bound_host, *named}) if is_local else frozenset(named)
 
 
 def _with_policy(send: Send, host: str) -> Send:

@@ -72,7 +72,7 @@ def create_app(settings: Settings) -> st.App:
     return st.App(
         SCRIPT,
         routes=UploadRoutes(parts.served).routes(),
-        middleware=[Middleware(OwnPagesOnly, hosts=own_hosts(settings.web.host))],
+        middleware=[Middleware(OwnPagesOnly, hosts=own_hosts(settings.web.host, settings.web.public_hosts))],
         lifespan=swept,
     )
 

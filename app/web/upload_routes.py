@@ -94,6 +94,8 @@ class UploadRoutes:
         path = served.uploads.finish(upload_id)
         try:
             added = served.qa.ingest(path, title_from(Path(upload.name)), move=True, file_name=upload.name)
+        except DiskFull:
+            raise
         except (RetrieverError, StorageError) as error:  # they name the file as it is called here
             raise UploadUseless(str(error).replace(str(path), upload.name).replace(path.name, upload.name)) from error
         finally:

@@ -62,6 +62,12 @@ def test_a_server_on_the_network_knows_no_names_but_still_checks_the_origin() ->
     assert ask("http", {"host": "lectures.example:8501", "origin": "http://evil.example"}, hosts)[0]["status"] == 403
 
 
+def test_a_proxy_serves_under_the_names_that_the_settings_give() -> None:
+    hosts = own_hosts("127.0.0.1", ["Lectures.example.org"])
+    assert ask("http", {"host": "lectures.example.org", "origin": "https://lectures.example.org"}, hosts)[0]["status"] == 200
+    assert ask("http", {"host": "other.example.org"}, hosts)[0]["status"] == 403
+
+
 def test_pages_may_load_nothing_from_elsewhere() -> None:
     start = ask("http", {"host": "localhost:8501"})[0]
     policy = dict(start["headers"])[b"content-security-policy"].decode()

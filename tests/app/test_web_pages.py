@@ -1,6 +1,7 @@
 """The pages without a browser: what they show and what their buttons do, over a real library."""
 
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -305,8 +306,9 @@ def test_a_recorded_lecture_is_added(page: Callable[..., AppTest], qa: SpokenQA,
 
 
 def test_a_job_that_waits_without_a_worker_says_the_way_out_and_can_be_cancelled_and_resumed(
-    page: Callable[..., AppTest], qa: SpokenQA, short_question: Path
+    page: Callable[..., AppTest], qa: SpokenQA, short_question: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("app.service.WORKER_SILENCE", timedelta(0))  # the one that made the library may have gone a second ago
     lecture = qa.ingest(short_question, "A question").lecture
     at = page(_lectures).run()
     assert not at.exception

@@ -102,6 +102,14 @@ def test_the_history_remembers_across_a_restart_of_the_server(visit) -> None:  #
     entries = json.loads(Path(download.value.path()).read_text(encoding="utf-8"))["entries"]
     assert [entry["question"]["text"] for entry in entries] == [question]
     page.keyboard.press("Escape")
+    page.get_by_role("button", name="Show on the page Ask").click()
+    expect(page.get_by_role("heading", name="Ask your lectures")).to_be_visible()
+    expect(page.locator("blockquote.answer")).to_contain_text(re.compile("four", re.IGNORECASE))
+    visit.go("history")
+    page.get_by_label("Search questions and answers").fill("violin strings")
+    page.get_by_label("Search questions and answers").press("Enter")
+    expect(page.get_by_text("One question")).to_be_visible()
+    page.get_by_text(question).click()
     page.get_by_role("button", name="Delete").click()
     page.get_by_role("dialog").get_by_role("button", name="Delete it").click()
     expect(page.get_by_text("No question matches.")).to_be_visible()
