@@ -220,7 +220,7 @@ def main() -> None:
         "fingerprint": ears.retriever.fingerprint,
         "data": DATA,
         "max_false_strangers": MAX_FALSE_STRANGERS,
-        "languages": {"en": calibrate(maker, f"{config.kind}-{ears.retriever.fingerprint[:12]}")},
+        "languages": {"en": calibrate(maker, ears.retriever.fingerprint)},
     }
     ears.retriever.close()
     arguments.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
