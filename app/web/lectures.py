@@ -1,7 +1,6 @@
 """The page Lectures: add them, watch the work, play and read what was heard, rename, export, delete."""
 
 from collections.abc import Sequence
-from uuid import UUID
 
 import streamlit as st
 
@@ -118,11 +117,3 @@ def _disk(qa: SpokenQA) -> None:
         f"On disk: {in_size(usage.get('sound', 0))} of sound, {in_size(usage.get('database', 0))} of database; "
         f"{in_size(usage.get('free', 0))} free. Largest upload: {limit}."
     )
-
-
-def lecture_id(named: str) -> UUID | None:
-    """Return the id that an address names, None if it is none."""
-    try:
-        return UUID(named)
-    except ValueError:
-        return None
