@@ -20,11 +20,14 @@ if TYPE_CHECKING:
     from app.service import SpokenQA
 
 PAGE = 500
+DATES = ["%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M"]
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The id, or enough of its beginning.")]
 Words = Annotated[str, typer.Option("--query", "-q", help="Only questions with all these words in question or answer.")]
 ScopeOption = Annotated[str | None, typer.Option("--lecture", "-l", metavar="ID", help="Only questions about this lecture.")]
 Supported = Annotated[bool | None, typer.Option("--supported/--unsupported", help="Only with, or without, an answer in the lectures.")]
+Since = Annotated[datetime | None, typer.Option("--since", formats=DATES, help="Only questions asked at or after this local time.")]
+Until = Annotated[datetime | None, typer.Option("--until", formats=DATES, help="Only questions asked before this local time.")]
 Spoken = Annotated[bool | None, typer.Option("--spoken/--typed", help="Only spoken, or typed, questions.")]
 
 
@@ -72,6 +75,8 @@ def history(
     lecture: ScopeOption = None,
     supported: Supported = None,
     spoken: Spoken = None,
+    since: Since = None,
+    until: Until = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="How many, the newest first.")] = 20,
     offset: Annotated[int, typer.Option("--offset", min=0, help="How many of the newest to pass over.")] = 0,
     as_json: AsJson = False,
@@ -79,7 +84,7 @@ def history(
     """List the questions asked, with their answers."""
     with opened() as one:
         scope = find_lecture(one.qa, lecture) if lecture else None
-        page = one.qa.history(HistoryQuery(query, scope, supported, spoken), limit, offset)
+        page = one.qa.history(HistoryQuery(query, scope, supported, spoken, _utc(since), _utc(until)), limit, offset)
     if as_json:
         print_json(shapes.of_history(page))
     else:
@@ -92,12 +97,14 @@ def export_all_history(
     lecture: ScopeOption = None,
     supported: Supported = None,
     spoken: Spoken = None,
+    since: Since = None,
+    until: Until = None,
     out: Out = None,
 ) -> None:
     """Export the history, the newest question first."""
     with opened() as one:
         scope = find_lecture(one.qa, lecture) if lecture else None
-        entries = _all_entries(one.qa, HistoryQuery(query, scope, supported, spoken))
+        entries = _all_entries(one.qa, HistoryQuery(query, scope, supported, spoken, _utc(since), _utc(until)))
     put_out(export_history(entries, kind), out)
 
 
@@ -160,6 +167,10 @@ def doctor(as_json: AsJson = False) -> None:
         _show_checks(checks)
     if not all(one.ok for one in checks):
         raise typer.Exit(1)
+
+
+def _utc(local: datetime | None) -> datetime | None:
+    return None if local is None else local.astimezone(UTC)
 
 
 def _all_entries(qa: "SpokenQA", query: HistoryQuery) -> list[HistoryEntry]:

@@ -21,6 +21,7 @@ from app.supervisor import Child, Supervisor
 
 LOOK_EVERY_S = 2.0
 OPEN_WITHIN_S = 60.0
+LOCAL_HOSTS = ("127.0.0.1", "::1", "localhost")
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,8 @@ def run_app(
     _require_free(host, port)
     address = f"http://{_shown_host(host)}:{port}"
     note(f"askaloud runs at {address} (Ctrl-C ends it); logs are in {settings.log_folder}")
+    if host not in LOCAL_HOSTS:
+        note(f"warning: whoever reaches {host} on the network can use it; there are no passwords")
     if not no_browser:
         threading.Thread(target=_open_browser, args=(host, port, address), name="browser", daemon=True).start()
     _supervisor(settings).run()

@@ -267,6 +267,9 @@ def test_the_history_is_searched_limited_and_shown(call: Call, home_with_lecture
     assert call("history", "--query", "OVEN", "--json").json["total"] == 1
     assert call("history", "--unsupported", "--query", "planet", "--json").json["total"] == 1
     assert call("history", "--spoken", "--json").json["total"] == 0
+    assert call("history", "--since", "2020-01-01", "--json").json["total"] == 3
+    assert call("history", "--until", "2020-01-01 12:30", "--json").json["total"] == 0
+    assert "--since" in call("history", "--since", "yesterday").error
     told = call("history", "-n", 2)
     assert "What is the largest planet?" in told.out
     assert "1 to 2 of 3" in told.err
