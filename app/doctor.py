@@ -50,6 +50,7 @@ def check(settings: Settings) -> list[Check]:
         ("models", _models),
         ("disk", _disk),
         ("library", _library),
+        ("answering", _answering),
         ("sound devices", _sound_devices),
         ("model server", _model_server),
     )
@@ -135,7 +136,7 @@ def _disk(settings: Settings) -> Iterator[Check]:
 
 
 def _library(settings: Settings) -> Iterator[Check]:
-    from app.build import build_app, build_parts  # noqa: PLC0415  a missing package is a finding, not the end of the doctor
+    from app.build import build_parts  # noqa: PLC0415  a missing package is a finding, not the end of the doctor
 
     parts = build_parts(settings)
     with closing(parts.library), closing(parts.retriever):
@@ -147,16 +148,28 @@ def _library(settings: Settings) -> Iterator[Check]:
             yield Check(
                 "database", True, ", ".join(f"{name} {num_bytes / 2**20:.0f} MiB" for name, num_bytes in usage.items() if name != "free")
             )
-        qa = build_app(parts)
-        yield Check("answering", True, f"{settings.generator.kind}")
-        yield from _worker(parts.library.jobs.worker_seen_at(), qa.worker_is_alive())
+        yield _worker(parts)
         yield _index(parts)
 
 
-def _worker(seen_at: datetime | None, alive: bool) -> Iterator[Check]:
-    seen = "never" if seen_at is None else f"{(datetime.now(UTC) - seen_at).total_seconds():.0f} s ago"
-    hint = "" if alive else "start the app with `askaloud run`; until then added lectures wait"
-    yield Check("worker", True, f"{'running' if alive else 'not running'}, last sign of life: {seen}", hint)
+def _answering(settings: Settings) -> Iterator[Check]:
+    from generator.build import build_generator  # noqa: PLC0415  a missing package is a finding, not the end of the doctor
+
+    build_generator(settings.generator, settings.retriever.kind)
+    yield Check("answering", True, f"{settings.generator.kind}, with thresholds measured for {settings.retriever.kind}")
+
+
+def _worker(parts: "Parts") -> Check:
+    from app.service import WORKER_SILENCE  # noqa: PLC0415  a missing package is a finding, not the end of the doctor
+
+    seen_at = parts.library.jobs.worker_seen_at()
+    if seen_at is None:
+        return Check("worker", True, "never seen", "start the app with `askaloud run`; until then added lectures wait")
+    ago = datetime.now(UTC) - seen_at
+    told = f"last sign of life {max(0.0, ago.total_seconds()):.0f} s ago"
+    if ago < WORKER_SILENCE:
+        return Check("worker", True, f"running, {told}")
+    return Check("worker", True, f"not running, {told}", "start the app with `askaloud run`; until then added lectures wait")
 
 
 def _index(parts: "Parts") -> Check:

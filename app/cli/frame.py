@@ -48,12 +48,21 @@ class Opened:
 @contextmanager
 def opened(retriever: str | None = None, generator: str | None = None) -> Iterator[Opened]:
     """Open the application for one command, and close it."""
+    with opened_parts(retriever, generator) as parts:
+        from app.build import build_app  # noqa: PLC0415  loaded by now
+
+        yield Opened(build_app(parts), parts)
+
+
+@contextmanager
+def opened_parts(retriever: str | None = None, generator: str | None = None) -> Iterator["Parts"]:
+    """Open what can do without a generator: library, retriever, segmenter."""
     settings = with_kinds(load_settings(), retriever, generator)
-    from app.build import build_app, build_parts  # noqa: PLC0415  half a second that `--help` and the supervisor need not wait
+    from app.build import build_parts  # noqa: PLC0415  half a second that `--help` and the supervisor need not wait
 
     parts = build_parts(settings)
     with closing(parts.library), closing(parts.retriever):
-        yield Opened(build_app(parts), parts)
+        yield parts
 
 
 def note(text: str) -> None:

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from app import doctor as health
 from app import shapes
-from app.cli.frame import AsJson, Out, Yes, confirm, console, find_lecture, find_question, note, opened, print_json, put_out
+from app.cli.frame import AsJson, Out, Yes, confirm, console, find_lecture, find_question, note, opened, opened_parts, print_json, put_out
 from app.export import HeardFormat, HistoryFormat, export_heard, export_history
 from app.progress import describe
 from app.settings import load_settings
@@ -148,10 +148,10 @@ def delete_history(yes: Yes = False, as_json: AsJson = False) -> None:
 
 def rebuild(as_json: AsJson = False) -> None:
     """Make the index again from the library."""
-    with opened() as one:
+    with opened_parts() as parts:
         from app.build import build_worker  # noqa: PLC0415  loaded by now; at the top it would slow every command
 
-        num_segments = build_worker(one.parts).rebuild_index()
+        num_segments = build_worker(parts).rebuild_index()
     if as_json:
         print_json({"num_segments": num_segments})
     else:

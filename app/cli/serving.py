@@ -13,11 +13,12 @@ from typing import Annotated
 
 import typer
 
-from app.cli.frame import note, opened
+from app.cli.frame import note, opened_parts
 from app.errors import CommandMisused, WorkerBusy
 from app.seeding import seed_demo
 from app.settings import Settings, load_settings
 from app.supervisor import Child, Supervisor
+from generator.errors import GeneratorError
 
 LOOK_EVERY_S = 2.0
 OPEN_WITHIN_S = 60.0
@@ -63,11 +64,14 @@ def worker(supervisor: SupervisorPid = None) -> None:
     def is_orphan() -> bool:
         return supervisor is not None and os.getppid() != supervisor
 
-    with opened() as one:
-        from app.build import build_worker  # noqa: PLC0415  loaded by now; at the top it would slow every command
+    with opened_parts() as parts:
+        from app.build import build_app, build_worker  # noqa: PLC0415  loaded by now; at the top it would slow every command
 
-        seed_demo(one.qa, one.settings)
-        at_work, told = build_worker(one.parts), False
+        try:
+            seed_demo(build_app(parts), parts.settings)
+        except GeneratorError as error:  # who only listens need not answer
+            log.warning("the demo lecture was not added: %s", error)
+        at_work, told = build_worker(parts), False
         while True:
             try:
                 return at_work.run(lambda _idle: is_orphan(), LOOK_EVERY_S)

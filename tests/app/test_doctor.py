@@ -8,6 +8,7 @@ from app import doctor
 from app.build import Parts, build_worker
 from app.doctor import Check, check, to_json
 from app.settings import load_settings
+from generator.errors import CalibrationMissing
 from retriever import runtime
 from storage.domain import LOCAL_OWNER
 
@@ -81,6 +82,16 @@ def test_an_altered_model_file_is_told(home: Path, monkeypatch: pytest.MonkeyPat
     broken = [one for one in check(load_settings()) if not one.ok]
     assert [one.name for one in broken] == ["models"]
     assert "was altered" in broken[0].message
+
+
+def test_an_answering_part_that_is_broken_does_not_hide_the_library(home_with_lecture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise CalibrationMissing("there are no thresholds; install again")
+
+    monkeypatch.setattr("generator.build.build_generator", refuse)
+    checks = check(load_settings())
+    assert [(one.name, one.message) for one in checks if not one.ok] == [("answering", "there are no thresholds; install again")]
+    assert "as in the library" in found(checks, "index").message
 
 
 def test_an_old_package_is_told(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
