@@ -33,7 +33,7 @@ def once(_idle: bool) -> bool:
 @pytest.fixture
 def fresh(home: Path) -> Iterator[Parts]:
     """The parts over an empty library whose segments are short."""
-    made = build_parts(load_settings().model_copy(update={"segmentation": FixedWindows(2.5), "retriever": Cascade(num_workers=1)}))
+    made = build_parts(load_settings().model_copy(update={"segmentation": FixedWindows(window_s=2.5), "retriever": Cascade(num_workers=1)}))
     with closing(made.library), closing(made.retriever):
         yield made
 
