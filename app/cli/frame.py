@@ -73,7 +73,8 @@ def note(text: str) -> None:
 def console() -> Console:
     """Return where tables and answers go: standard output, words as they are."""
     made = Console(markup=False, highlight=False, emoji=False)
-    made.soft_wrap = not made.is_terminal  # a file or another program gets whole lines
+    if not made.is_terminal:  # a file or another program gets whole lines
+        made.soft_wrap, made.width = True, 1000
     return made
 
 
