@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from generator.errors import CalibrationMissing
 from retriever.lexical import STOP_WORDS, stem
+from retriever.spoken_numbers import spell_numbers
 
 RARITY_PATH: Final = Path(__file__).parent / "weights" / "word-rarity.json"
 
@@ -22,13 +23,12 @@ QUESTION_WORDS: Final = frozenset(
         "may might much must name named now often says thing things type upon use used using were"
     ).split()
 )
-_SMALL: Final = (
-    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen"),
-    *("fifteen", "sixteen", "seventeen", "eighteen", "nineteen"),
+_NUMBERS: Final = frozenset(
+    (  # noqa: SIM905  # likewise; "one" is mostly a pronoun
+        "zero two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen "
+        "twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million billion percent half century dozen"
+    ).split()
 )
-_TENS: Final = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
-_SIZES: Final = ("hundred", "thousand", "million", "billion", "percent", "half", "century", "dozen")
-_NUMBERS: Final = frozenset([*_SMALL, *_TENS, *_SIZES]) - {"one"}
 _ASKS_FOR_NUMBER: Final = re.compile(
     r"\bhow (many|much|old|long|far|tall|large|big|high|fast|often)\b|\bwhen\b"
     r"|\b(what|which) (year|date|percent\w*|age|century|decade|number|amount)\b",
@@ -38,9 +38,8 @@ _ASKS_FOR_NUMBER: Final = re.compile(
 
 def normal_words(text: str) -> list[str]:
     """Return the words as they are compared, in order."""
-    return [
-        stem(word) for token in re.findall(r"\d+|[^\W\d_]+", text.lower().replace("'s", "").replace("'", "")) for word in _spoken(token)
-    ]
+    plain = spell_numbers(text.lower().replace("'s", "").replace("'", ""))
+    return [stem(token) for token in re.findall(r"\d+|[^\W\d_]+", plain)]
 
 
 def content_words(question: str) -> tuple[str, ...]:
@@ -58,28 +57,6 @@ def asks_for_number(question: str) -> bool:
 def holds_number(text: str) -> bool:
     """Say whether a number is said; a lone "one" is mostly a pronoun."""
     return any(word.isdigit() or word in _NUMBERS for word in text.lower().split())
-
-
-def _spoken(token: str) -> list[str]:
-    """Return a number as it is said (1987 as nineteen eighty seven, as years are); other words as they are."""
-    if not token.isdigit():
-        return [token]
-    if len(token) == 4 and token[1] != "0":
-        return [*_below_hundred(int(token[:2])), *(_below_hundred(int(token[2:])) if token[2:] != "00" else ["hundred"])]
-    return _cardinal(int(token)) if len(token) <= 9 else [token]
-
-
-def _cardinal(number: int) -> list[str]:
-    for size, name in ((1_000_000, "million"), (1000, "thousand"), (100, "hundred")):
-        if number >= size:
-            return [*_cardinal(number // size), name, *(_cardinal(number % size) if number % size else [])]
-    return _below_hundred(number)
-
-
-def _below_hundred(number: int) -> list[str]:
-    if number < 20:
-        return [_SMALL[number]]
-    return [_TENS[number // 10 - 2], *([_SMALL[number % 10]] if number % 10 else [])]
 
 
 class Rarity:

@@ -33,7 +33,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--num-kept", type=int, default=8000)
     arguments = parser.parse_args()
-    table = count_words(sorted(arguments.text.glob("*.txt.gz")), arguments.num_kept)
+    paths = sorted(arguments.text.glob("*.txt.gz"))
+    if not paths:
+        parser.error(f"{arguments.text} holds no *.txt.gz; name the folder with the textbooks themselves")
+    table = count_words(paths, arguments.num_kept)
     arguments.out.write_text(json.dumps(table, separators=(",", ":")) + "\n", encoding="utf-8")
 
 

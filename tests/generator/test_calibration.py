@@ -9,9 +9,11 @@ from generator.build import build_generator
 from generator.calibration import SPAN_FEATURES, SUPPORT_FEATURES, WEIGHTS_FOLDER, SupportFeatures, SupportModel, load_calibration
 from generator.config import Extractive
 from generator.errors import CalibrationMissing
+from retriever.build import build_retriever
 from retriever.config import RetrieverConfig
 
-KINDS = [config().kind for config in get_args(RetrieverConfig) or (RetrieverConfig,)]
+CONFIGS = [config() for config in get_args(RetrieverConfig) or (RetrieverConfig,)]
+KINDS = [config.kind for config in CONFIGS]
 FEATURES = SupportFeatures(*(0.5 for _ in SUPPORT_FEATURES))
 
 
@@ -92,3 +94,9 @@ def test_a_question_the_lectures_cover_better_is_never_less_supported():
         nothing = SupportFeatures(0.05, 0.0, margin=0.05, lexical=0.0, span_cosine=0.05, span_coverage=0.0, rarest=0.0, num_words=4)
         everything = SupportFeatures(0.7, 1.0, margin=0.5, lexical=4.0, span_cosine=0.75, span_coverage=1.0, rarest=1.0, num_words=4)
         assert model.probability(nothing) < model.threshold < model.probability(everything)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=KINDS)
+def test_thresholds_were_measured_with_the_retriever_that_ships(config):
+    record = json.loads((WEIGHTS_FOLDER / f"support-{config.kind}.json").read_text(encoding="utf-8"))
+    assert record["fingerprint"] == build_retriever(config).fingerprint, "the retriever has changed: calibrate anew"
