@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from functools import wraps
 from http import HTTPStatus
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
@@ -40,7 +41,7 @@ class UploadRoutes:
 
     def __init__(self, served: Callable[[], Served]) -> None:
         self._served = served
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # each goes with the last request that uses it
 
     def routes(self) -> list[Route]:
         """Return the routes to mount."""
@@ -85,7 +86,6 @@ class UploadRoutes:
         upload_id = request.path_params["upload_id"]
         async with self._lock(upload_id):
             answer = await run_in_threadpool(self._ingest, upload_id)
-        self._locks.pop(upload_id, None)
         return JSONResponse(answer)
 
     def _ingest(self, upload_id: str) -> dict[str, str | bool]:

@@ -10,6 +10,8 @@ import json
 import re
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path, PurePosixPath
@@ -103,7 +105,9 @@ class Uploads:
         self.sweep()
         self.folder.mkdir(parents=True, exist_ok=True)
         upload_id = hashlib.sha256(json.dumps([name, size_bytes, key]).encode()).hexdigest()[:32]
-        if not self._note_path(upload_id).exists():
+        try:
+            return self.get(upload_id)
+        except UploadUnknown:  # new, or a crash left half of it
             self._make_sure_of_room(name, size_bytes)
             self._data_path(upload_id).touch()
             self._note_path(upload_id).write_text(json.dumps({"name": name, "size_bytes": size_bytes}), encoding="utf-8")
@@ -113,12 +117,12 @@ class Uploads:
         """Return how far an upload has come. Raises UploadUnknown."""
         try:
             note = json.loads(self._note_path(upload_id).read_text(encoding="utf-8"))
-            received_bytes = self._data_path(upload_id).stat().st_size
-        except (OSError, ValueError) as error:
+            upload = Upload(upload_id, note["name"], note["size_bytes"], self._data_path(upload_id).stat().st_size)
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise UploadUnknown(
                 "this upload is not known here: it is complete, cancelled, or older than a day. Choose the file again"
             ) from error
-        return Upload(upload_id, note["name"], note["size_bytes"], received_bytes)
+        return upload
 
     def append(self, upload_id: str, offset: int, data: bytes) -> Upload:
         """Write a piece that begins at `offset`.
@@ -176,13 +180,17 @@ class Uploads:
         return len(old)
 
     def _make_sure_of_room(self, name: str, size_bytes: int) -> None:
-        waiting = [self.get(path.stem) for path in self.folder.glob("*.json")]
-        still_to_come = sum(upload.size_bytes - upload.received_bytes for upload in waiting)
+        still_to_come = sum(upload.size_bytes - upload.received_bytes for upload in self._waiting())
         free = shutil.disk_usage(self.folder).free - still_to_come - self.min_free_bytes
         if size_bytes > free:
             raise DiskFull(
                 f"{name} has {in_size(size_bytes)}, there is room for {in_size(max(0, free))}: make room on the disk, then try again"
             )
+
+    def _waiting(self) -> Iterator[Upload]:
+        for path in self.folder.glob("*.json"):
+            with suppress(UploadUnknown):  # it ends at this moment, or a crash left only its note
+                yield self.get(path.stem)
 
     def _data_path(self, upload_id: str) -> Path:
         return self.folder / f"{_checked(upload_id)}.part"

@@ -93,6 +93,18 @@ def test_room_promised_to_other_uploads_is_not_promised_twice(tmp_path: Path) ->
         uploads.begin("other half.wav", num_free * 6 // 10, "k")
 
 
+@pytest.mark.parametrize("left", ["data", "note"])
+def test_half_an_upload_that_a_crash_left_stops_neither_others_nor_the_same_again(uploads: Uploads, left: str) -> None:
+    upload = uploads.begin("talk.mp3", 10, "k")
+    note, data = (uploads.folder / f"{upload.id}.{ending}" for ending in ("json", "part"))
+    if left == "data":
+        note.write_text("")  # cut short by the crash
+    else:
+        data.unlink()
+    assert uploads.begin("other.mp3", 10, "k").name == "other.mp3"
+    assert uploads.begin("talk.mp3", 10, "k") == upload
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full: a full disk cannot be had")
 def test_a_full_disk_while_writing_is_said(uploads: Uploads) -> None:
     upload = uploads.begin("talk.mp3", 10, "k")
