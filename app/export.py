@@ -10,8 +10,9 @@ from enum import StrEnum
 from typing import assert_never
 
 from app import shapes, subtitles
-from app.subtitles import clock, clocks
+from app.subtitles import clocks
 from generator.domain import AnswerStatus, Citation
+from retriever.domain import clock
 from storage.domain import HeardSegment, HistoryEntry
 
 CSV_COLUMNS = (

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from retriever.domain import SAMPLE_RATE_HZ, Span, Word, join_words, to_seconds
+from retriever.domain import SAMPLE_RATE_HZ, Span, Word, clock, join_words, to_seconds
 from storage.domain import HeardSegment
 
 LINE_CHARS = 42
@@ -61,13 +61,6 @@ def to_vtt(heard: Sequence[HeardSegment]) -> str:
 def to_txt(heard: Sequence[HeardSegment]) -> str:
     """Return a line for each segment in which something was heard, led by its time."""
     return "".join(f"[{clock(to_seconds(one.segment.start))}] {join_words(one.words)}\n" for one in heard if one.words)
-
-
-def clock(seconds: float) -> str:
-    """Return a position as mm:ss, or h:mm:ss from an hour on."""
-    minutes, rest = divmod(int(max(0.0, seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes:02}:{rest:02}"
 
 
 def clocks(span: Span) -> str:

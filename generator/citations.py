@@ -9,22 +9,9 @@ from typing import Final
 
 from generator.domain import Citation, Evidence
 from generator.errors import CitationOutOfEvidence
-from retriever.domain import SAMPLE_RATE_HZ, Span, Word, join_words, to_samples
+from retriever.domain import Span, Word, join_words, to_samples
 
 PAD_S: Final = 0.15  # around the words: a recogniser's word edges are 10 ms frames, the ear wants a breath
-
-
-def format_time(num_samples: int) -> str:
-    """Return a moment as mm:ss, or h:mm:ss from one hour on; seconds are rounded down.
-
-    Raises:
-        ValueError: the moment is negative.
-    """
-    if num_samples < 0:
-        raise ValueError(f"a moment counts from the lecture's beginning, got {num_samples} samples")
-    minutes, seconds = divmod(num_samples // SAMPLE_RATE_HZ, 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes:02d}:{seconds:02d}"
 
 
 @dataclass(frozen=True, slots=True)

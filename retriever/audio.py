@@ -24,7 +24,7 @@ import numpy as np
 
 from retriever import decoding, magic
 from retriever.config import AudioLimits
-from retriever.domain import SAMPLE_RATE_HZ, Audio, Samples, to_samples, to_seconds
+from retriever.domain import SAMPLE_RATE_HZ, Audio, Samples, clock, to_samples, to_seconds
 from retriever.errors import (
     AudioLimitExceeded,
     CorruptAudio,
@@ -232,13 +232,6 @@ def read_audio(path: Path, limits: AudioLimits, max_duration_s: float) -> Audio:
     if stream.warning:
         logger.warning(stream.warning)
     return Audio(samples)
-
-
-def clock(seconds: float) -> str:
-    """Return a time as mm:ss, or h:mm:ss from an hour on."""
-    minutes, whole = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{whole:02}" if hours else f"{minutes:02}:{whole:02}"
 
 
 def _printable(path: Path) -> str:

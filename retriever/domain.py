@@ -33,6 +33,13 @@ def to_samples(seconds: float) -> int:
     return round(seconds * SAMPLE_RATE_HZ)
 
 
+def clock(seconds: float) -> str:
+    """Return a position or a length as mm:ss, or h:mm:ss from an hour on; seconds are rounded down, what is negative is 00:00."""
+    minutes, rest = divmod(int(max(0.0, seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes:02}:{rest:02}"
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Audio:
     """A mono sound at 16 kHz that fits in memory: a clip or a spoken question, never a whole lecture.

@@ -13,7 +13,7 @@ from app.cli.frame import AsJson, Out, Yes, confirm, console, find_lecture, find
 from app.export import HeardFormat, HistoryFormat, export_heard, export_history
 from app.progress import describe
 from app.settings import load_settings
-from app.subtitles import clock
+from retriever.domain import clock
 from storage.domain import HistoryEntry, HistoryPage, HistoryQuery, LectureInfo
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from app.cli.frame import error_console, note
 from app.errors import RecordingFailed
-from app.subtitles import clock
+from retriever.domain import clock
 
 LONGEST_QUESTION_S = 59.0  # a question lasts at most a minute; the last block may reach past the end
 QUIET_AFTER_S = 2.0  # of silence after something was said, the question is over

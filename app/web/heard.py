@@ -5,10 +5,10 @@ from uuid import UUID
 import streamlit as st
 
 from app.service import SpokenQA
-from app.subtitles import clock, clocks
+from app.subtitles import clocks
 from app.web.cards import play_moment
 from app.web.texts import marked, plain
-from retriever.domain import join_words
+from retriever.domain import clock, join_words
 from storage.domain import HeardSegment, LectureInfo
 from storage.errors import NotFound
 

@@ -11,7 +11,7 @@ from app.web.heard import show_heard
 from app.web.lecture_actions import actions
 from app.web.parts import served
 from app.web.texts import in_size, plain
-from retriever.audio import clock
+from retriever.domain import clock
 from storage.domain import JobState, LectureInfo
 
 POLL_S = 1.0
@@ -105,7 +105,7 @@ def _facts(info: LectureInfo) -> str:
     facts = [clock(info.lecture.duration_s)] if info.lecture.num_samples else []
     if info.num_segments:
         heard = f"{info.num_embedded} of " if info.num_embedded < info.num_segments else ""
-        facts.append(f"{heard}{info.num_segments} segments")
+        facts.append(f"{heard}{info.num_segments} segment{'s' * (info.num_segments != 1)}")
     facts += [in_size(info.num_bytes), f"added {info.added_at:%Y-%m-%d}", plain(info.file_name)]
     return " · ".join(facts)
 

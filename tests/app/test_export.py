@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.export import HeardFormat, HistoryFormat, export_heard, export_history
-from app.subtitles import LINE_CHARS, MAX_CUE_MS, MAX_LINES, clock, cues, to_srt, to_txt, to_vtt
+from app.subtitles import LINE_CHARS, MAX_CUE_MS, MAX_LINES, cues, to_srt, to_txt, to_vtt
 from generator.domain import Answer, AnswerStatus, Citation
 from retriever.domain import SAMPLE_RATE_HZ, Audio, Hit, HitFeatures, Question, Segment, Span, Word
 from storage.domain import EvidenceRecord, HeardSegment, HistoryEntry
@@ -176,13 +176,6 @@ def test_vtt_shows_signs_that_would_be_markup() -> None:
 def test_text_has_a_line_for_each_segment_that_says_something() -> None:
     text = to_txt([heard(*spoken("one two")), heard(start_s=30, end_s=40), heard(*spoken("three", start_s=65), start_s=65, end_s=70)])
     assert text == "[00:00] one two\n[01:05] three\n"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "00:00"), (59.99, "00:59"), (61, "01:01"), (3599, "59:59"), (3600, "1:00:00"), (-1, "00:00")]
-)
-def test_positions_are_minutes_and_seconds_and_hours_when_needed(seconds: float, text: str) -> None:
-    assert clock(seconds) == text
 
 
 words = st.builds(

@@ -1,32 +1,11 @@
 from uuid import uuid4
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from generator.citations import PAD_S, check_citations, cite, cite_segment, format_time, overlaps
+from generator.citations import PAD_S, check_citations, cite, cite_segment, overlaps
 from generator.domain import Citation
 from generator.errors import CitationOutOfEvidence
 from retriever.domain import SAMPLE_RATE_HZ, Segment, Span, to_samples
-
-
-@pytest.mark.parametrize(
-    ("seconds", "shown"), [(0, "00:00"), (59.99, "00:59"), (61, "01:01"), (3599.9, "59:59"), (3600, "1:00:00"), (36_061, "10:01:01")]
-)
-def test_a_moment_is_shown_in_minutes_and_from_one_hour_on_in_hours(seconds, shown):
-    assert format_time(int(seconds * SAMPLE_RATE_HZ)) == shown
-
-
-@given(st.integers(0, 20 * 3600 * SAMPLE_RATE_HZ))
-def test_a_shown_moment_read_back_is_the_whole_second_before(num_samples):
-    parts = [int(part) for part in format_time(num_samples).split(":")]
-    seconds = sum(part * 60**place for place, part in enumerate(reversed(parts)))
-    assert seconds * SAMPLE_RATE_HZ <= num_samples < (seconds + 1) * SAMPLE_RATE_HZ
-
-
-def test_a_moment_before_the_beginning_is_refused():
-    with pytest.raises(ValueError, match="-1"):
-        format_time(-1)
 
 
 def test_a_citation_is_whole_words_with_a_breath_of_the_silence_around(make_words, make_evidence):

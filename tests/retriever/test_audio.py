@@ -16,9 +16,9 @@ import psutil
 import pytest
 import soundfile
 
-from retriever.audio import clock, open_audio, read_audio
+from retriever.audio import open_audio, read_audio
 from retriever.config import AudioLimits
-from retriever.domain import SAMPLE_RATE_HZ, Samples
+from retriever.domain import SAMPLE_RATE_HZ, Samples, clock
 from retriever.errors import (
     AudioLimitExceeded,
     CorruptAudio,
@@ -377,11 +377,6 @@ def test_a_short_sound_is_read_whole_and_its_faults_are_logged(tmp_path: Path, e
 def test_a_question_that_is_too_long_is_refused(tmp_path: Path, encode) -> None:
     with pytest.raises(AudioLimitExceeded, match="lasts more than 2 s"):
         read_audio(encode(tmp_path / "question.wav", "pcm_s16le", tone(3)), LIMITS, 2)
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(0, "00:00"), (751.9, "12:31"), (3600, "1:00:00"), (45_296, "12:34:56")])
-def test_times_are_told_as_on_a_clock(seconds: float, text: str) -> None:
-    assert clock(seconds) == text
 
 
 def test_importing_loads_no_decoder() -> None:
