@@ -15,7 +15,7 @@ from retriever.domain import Audio, EmbeddedSegment, EncodedQuestion, Question, 
 from retriever.errors import InvalidQuestion
 from retriever.recognition import RecogniserProcess, listen_to_all, recogniser_name
 from retriever.runtime import ShippedModel
-from retriever.sentence_encoder import MINILM, SentenceEncoder
+from retriever.sentence_encoder import MINILM, shipped_encoder
 
 MAX_QUESTION_S: Final = 60.0
 
@@ -31,8 +31,6 @@ class CascadeRetriever:
         """
         self._num_workers = config.num_workers
         self._model = ShippedModel.read(MINILM)
-        self._loading = threading.Lock()
-        self._encoder: SentenceEncoder | None = None
         self._asking = threading.Lock()
         self._ear: RecogniserProcess | None = None  # for single sounds; segments have processes of their own
 
@@ -99,8 +97,5 @@ class CascadeRetriever:
         return join_words(self.listen(audio))
 
     def _vector(self, text: str) -> Vector:
-        with self._loading:
-            if self._encoder is None:
-                self._encoder = SentenceEncoder()
-        vector: Vector = self._encoder.encode([text])[0]
+        vector: Vector = shipped_encoder().encode([text])[0]
         return vector

@@ -3,7 +3,7 @@
 Every field that was chosen by measurement says where the measurement is written down.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 
@@ -81,13 +81,3 @@ class IndexConfig:
     """
 
     device: Literal["cpu", "cuda"] = "cpu"
-
-
-@dataclass(frozen=True, slots=True)
-class Retrieval:
-    """All of retrieval in one record."""
-
-    limits: AudioLimits = field(default_factory=AudioLimits)
-    segmentation: SegmentationConfig = field(default_factory=SpeechPauses)
-    retriever: RetrieverConfig = field(default_factory=Cascade)
-    index: IndexConfig = field(default_factory=IndexConfig)

@@ -78,13 +78,12 @@ class ShippedModel:
 class Session:
     """A network ready to run; may be shared by threads."""
 
-    def __init__(self, model: ShippedModel, name: str = "model.onnx", num_threads: int = 1) -> None:
+    def __init__(self, model: ShippedModel, name: str = "model.onnx") -> None:
         """Open a file of a shipped model on the CPU.
 
         Args:
             model: the folder.
             name: the file in it.
-            num_threads: used within one operator.
 
         Raises:
             ModelFilesMissing: the file is absent or altered.
@@ -93,8 +92,7 @@ class Session:
         import onnxruntime  # noqa: PLC0415 - 40 MB that only whoever runs a network pays for
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = num_threads
-        options.inter_op_num_threads = 1
+        options.intra_op_num_threads = options.inter_op_num_threads = 1  # the other cores recognise speech
         options.log_severity_level = 3  # errors only
         onnxruntime.disable_telemetry_events()
         self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -3,7 +3,9 @@
 Shapes: B texts, N tokens, D dimensions.
 """
 
+import threading
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -16,13 +18,15 @@ from retriever.runtime import WEIGHTS, Session, ShippedModel
 MINILM: Final = WEIGHTS / "minilm-l6-en"
 NUM_SPECIAL_TOKENS: Final = 2  # [CLS] before and [SEP] behind each window
 
+_LOADING: Final = threading.Lock()
+
 Vectors = npt.NDArray[np.float32]  # (B, D), rows of length 1
 
 
 class SentenceEncoder:
     """Texts in, vectors of length 1 out; may be shared by threads."""
 
-    def __init__(self, folder: Path = MINILM, num_threads: int = 1) -> None:
+    def __init__(self, folder: Path = MINILM) -> None:
         """Load the network.
 
         Raises:
@@ -32,7 +36,7 @@ class SentenceEncoder:
         self.dimension = model.integer("dimension")
         self.max_tokens = model.integer("max_tokens")
         self._tokenizer = Tokenizer.from_file(str(model.verified("tokenizer.json")))
-        self._session = Session(model, num_threads=num_threads)
+        self._session = Session(model)
         self._first, self._last = self._tokenizer.encode("").ids  # [CLS], [SEP]
 
     def encode(self, texts: Sequence[str]) -> Vectors:
@@ -65,3 +69,18 @@ class SentenceEncoder:
         (vectors,) = self._session.run({"token_ids": token_ids, "token_mask": np.ones_like(token_ids, np.bool_)}, ["vectors"])
         vector: npt.NDArray[np.float32] = vectors[0]
         return vector
+
+
+def shipped_encoder() -> SentenceEncoder:
+    """Return the shipped encoder: loaded by the first call, then shared by all in this process who search or answer.
+
+    Raises:
+        ModelFilesMissing: shipped files are absent or altered.
+    """
+    with _LOADING:
+        return _load()
+
+
+@cache
+def _load() -> SentenceEncoder:
+    return SentenceEncoder()

@@ -67,12 +67,6 @@ def copy_hashed(source: Path, part: Path) -> tuple[str, int]:
     return digest.hexdigest(), num_bytes
 
 
-def sync_file(path: Path) -> None:
-    """Wait until a file's bytes are on the disk."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
 def sync_folder(folder: Path) -> None:
     """Wait until a folder's names are on the disk, where the system can."""
     if os.name == "nt":
