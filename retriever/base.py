@@ -7,7 +7,7 @@ A newcomer writes one class, adds its configuration record to the union in `conf
 from collections.abc import Generator, Iterable, Iterator
 from typing import Protocol
 
-from retriever.domain import Audio, EmbeddedSegment, EncodedQuestion, Question, Samples, SegmentAudio, Span, Word
+from retriever.domain import EmbeddedSegment, EncodedQuestion, Question, Samples, SegmentAudio, Span
 
 
 class Segmenter(Protocol):
@@ -53,11 +53,12 @@ class Retriever(Protocol):
         ...
 
     def encode(self, question: Question) -> EncodedQuestion:
-        """Return the question's vector and wording; typed words win over sound."""
-        ...
+        """Return the question's vector and wording; typed words win over sound, and what was heard before is not recognised again.
 
-    def listen(self, audio: Audio) -> tuple[Word, ...]:
-        """Return the words heard in a sound, with spans from its beginning; empty where nobody speaks."""
+        Raises:
+            InvalidQuestion: the sound lasts longer than a question may.
+            RecognitionFailed: the recognising process died.
+        """
         ...
 
     def close(self) -> None:

@@ -8,16 +8,13 @@ from collections.abc import Generator, Iterable
 from contextlib import closing
 from functools import cached_property
 from hashlib import sha256
-from typing import Final
 
 from retriever.config import Cascade
-from retriever.domain import Audio, EmbeddedSegment, EncodedQuestion, Question, SegmentAudio, Vector, Word, join_words
+from retriever.domain import MAX_QUESTION_S, Audio, EmbeddedSegment, EncodedQuestion, Question, SegmentAudio, Vector, join_words
 from retriever.errors import InvalidQuestion
 from retriever.recognition import RecogniserProcess, listen_to_all, recogniser_name
 from retriever.runtime import ShippedModel
 from retriever.sentence_encoder import MINILM, shipped_encoder
-
-MAX_QUESTION_S: Final = 60.0
 
 
 class CascadeRetriever:
@@ -32,7 +29,7 @@ class CascadeRetriever:
         self._num_workers = config.num_workers
         self._model = ShippedModel.read(MINILM)
         self._asking = threading.Lock()
-        self._ear: RecogniserProcess | None = None  # for single sounds; segments have processes of their own
+        self._ear: RecogniserProcess | None = None  # for questions; segments have processes of their own
 
     @cached_property
     def fingerprint(self) -> str:
@@ -72,17 +69,6 @@ class CascadeRetriever:
         wording = question.text or heard or ""
         return EncodedQuestion(self._vector(wording), wording, heard)
 
-    def listen(self, audio: Audio) -> tuple[Word, ...]:
-        """Return the words heard in a sound, with spans from its beginning; empty where nobody speaks.
-
-        Raises:
-            RecognitionFailed: the recognising process died twice.
-        """
-        with self._asking:
-            if self._ear is None:
-                self._ear = RecogniserProcess()
-            return self._ear.words(audio)
-
     def close(self) -> None:
         """End the process that listens to questions; the retriever may be used again afterwards."""
         ear, self._ear = self._ear, None
@@ -94,7 +80,10 @@ class CascadeRetriever:
             raise InvalidQuestion(
                 f"a spoken question lasts at most {MAX_QUESTION_S:.0f} s, got {audio.duration_s:.0f} s; ask in fewer words"
             )
-        return join_words(self.listen(audio))
+        with self._asking:
+            if self._ear is None:
+                self._ear = RecogniserProcess()
+            return join_words(self._ear.words(audio))
 
     def _vector(self, text: str) -> Vector:
         vector: Vector = shipped_encoder().encode([text])[0]

@@ -19,6 +19,8 @@ from retriever.errors import InvalidAudio, InvalidQuestion, InvalidSegment
 SAMPLE_RATE_HZ: Final = 16_000
 MAX_SEGMENT_SAMPLES: Final = 30 * SAMPLE_RATE_HZ  # speech LLMs cut longer clips without saying so
 
+MAX_QUESTION_S: Final = 60.0
+
 Samples: TypeAlias = npt.NDArray[np.float32]  # (N,) in [-1, 1]
 Vector: TypeAlias = npt.NDArray[np.float32]  # (D,) of length 1
 

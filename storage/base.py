@@ -174,7 +174,7 @@ class Jobs(Protocol):
         """Return a job. Raises NotFound."""
         ...
 
-    def list(self, owner: UUID, *, unfinished_only: bool = False) -> Sequence[Job]:
+    def list(self, owner: UUID) -> Sequence[Job]:
         """Return jobs, the newest first."""
         ...
 

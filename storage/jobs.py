@@ -103,13 +103,10 @@ class SqlJobs(Shelf):
         with self._db.read() as session:
             return to_job(_job_of(session, job_id, owner))
 
-    def list(self, owner: UUID, *, unfinished_only: bool = False) -> Sequence[Job]:
+    def list(self, owner: UUID) -> Sequence[Job]:
         """Return jobs, the newest first."""
-        statement = latest_jobs().where(JobRow.owner_id == owner)
-        if unfinished_only:
-            statement = statement.where(JobRow.state.in_(_UNFINISHED))
         with self._db.read() as session:
-            return [to_job(row) for row in session.scalars(statement)]
+            return [to_job(row) for row in session.scalars(latest_jobs().where(JobRow.owner_id == owner))]
 
     def beat(self, worker: str) -> None:
         """Note that the worker is alive now; workers not seen for a day are forgotten."""

@@ -503,12 +503,6 @@ class TestJobs:
         assert library.jobs.queue(added.lecture.id, LOCAL_OWNER, JobKind.REEMBED) == other
         assert [job.id for job in library.jobs.list(LOCAL_OWNER)] == [other.id, added.job.id]
 
-    def test_only_unfinished_jobs_are_listed_when_asked(self, library: Library, files: Path) -> None:
-        one, two = add(library, files, b"1").job, add(library, files, b"2").job
-        library.jobs.cancel(one.id, LOCAL_OWNER)
-        assert [job.id for job in library.jobs.list(LOCAL_OWNER, unfinished_only=True)] == [two.id]
-        assert len(library.jobs.list(LOCAL_OWNER)) == 2
-
     def test_a_worker_shows_that_it_lives(self, library: Library) -> None:
         assert library.jobs.worker_seen_at() is None
         library.jobs.beat("host:1")

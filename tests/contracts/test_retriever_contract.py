@@ -14,7 +14,7 @@ from retriever.audio import read_audio
 from retriever.base import Retriever
 from retriever.build import build_fusion, build_retriever
 from retriever.config import AudioLimits, RetrieverConfig
-from retriever.domain import Audio, EmbeddedSegment, Question, Segment, SegmentAudio
+from retriever.domain import Audio, EmbeddedSegment, Question, Segment, SegmentAudio, join_words
 from retriever.index import SegmentIndex
 
 CONFIGS: tuple[type[RetrieverConfig], ...] = get_args(RetrieverConfig) or (RetrieverConfig,)
@@ -100,9 +100,10 @@ def test_what_was_said_is_found_by_typing(retriever: Retriever, index: SegmentIn
     assert index.search(retriever.encode(Question(text="Who bought a house?")), 3, BOTH)[0].segment == clips[0].segment
 
 
-def test_listening_and_embedding_hear_the_same(retriever: Retriever, clips: list[SegmentAudio], embedded: list[EmbeddedSegment]) -> None:
-    heard = retriever.listen(clips[2].audio)
-    assert [(word.text, word.start + clips[2].segment.start) for word in heard] == [(word.text, word.start) for word in embedded[2].words]
+def test_a_question_and_a_segment_of_the_same_sound_are_heard_alike(
+    retriever: Retriever, clips: list[SegmentAudio], embedded: list[EmbeddedSegment]
+) -> None:
+    assert retriever.encode(Question(audio=clips[2].audio)).heard == join_words(embedded[2].words)
 
 
 @pytest.mark.parametrize("k", [1, 2, 5, 9])
@@ -146,7 +147,8 @@ def test_closing_embed_early_leaves_no_process(retriever: Retriever, clips: list
 
 
 def test_a_closed_retriever_leaves_no_process_and_can_be_used_again(retriever: Retriever, clips: list[SegmentAudio]) -> None:
-    words = retriever.listen(clips[1].audio)
+    question = Question(audio=clips[1].audio)
+    heard = retriever.encode(question).heard
     retriever.close()
     assert psutil.Process().children(recursive=True) == []
-    assert retriever.listen(clips[1].audio) == words
+    assert retriever.encode(question).heard == heard

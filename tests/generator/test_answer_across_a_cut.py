@@ -1,6 +1,7 @@
 """A sentence of a synthesised lecture, cut in the middle, recognised on both sides, and still found whole."""
 
 import json
+from contextlib import closing
 from pathlib import Path
 from uuid import UUID
 
@@ -10,9 +11,9 @@ from generator.build import build_generator
 from generator.config import Extractive
 from generator.domain import Evidence
 from retriever.audio import read_audio
-from retriever.build import build_retriever
-from retriever.config import AudioLimits, Cascade
-from retriever.domain import Audio, Hit, HitFeatures, Question, Segment, Word, to_samples
+from retriever.config import AudioLimits
+from retriever.domain import Audio, Hit, HitFeatures, Question, Segment, to_samples
+from retriever.recognition import RecogniserProcess
 
 MADE_UP = UUID("6d1f3f0c-0000-4000-8000-000000000003")
 DATA = Path(__file__).parents[1] / "data"
@@ -26,19 +27,17 @@ def lecture():
 
 
 @pytest.fixture(scope="module")
-def retriever():
-    retriever = build_retriever(Cascade(num_workers=1))
-    yield retriever
-    retriever.close()
+def recogniser():
+    with closing(RecogniserProcess()) as process:
+        yield process
 
 
-def test_a_sentence_that_was_cut_in_its_middle_is_found_and_cited_whole(lecture, retriever):
+def test_a_sentence_that_was_cut_in_its_middle_is_found_and_cited_whole(lecture, recogniser):
     paragraph = json.loads((DATA / "short_lecture.json").read_text(encoding="utf-8"))["paragraphs"][BREAD]
     start, end = to_samples(paragraph["start_s"]), to_samples(paragraph["end_s"])
 
     def listen(first, last):
-        words = retriever.listen(Audio(lecture.samples[first:last].copy()))
-        return tuple(Word(word.text, word.start + first, word.end + first, word.confidence) for word in words)
+        return recogniser.words(Audio(lecture.samples[first:last].copy()), offset=first)
 
     whole = {word.text: word for word in listen(start, end)}
     assert {"morning", "oven", "forty", "minutes"} <= set(whole), "the recogniser misheard the sentence; choose another"

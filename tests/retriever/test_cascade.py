@@ -55,12 +55,6 @@ def test_a_spoken_question_of_more_than_a_minute_is_refused(cascade: CascadeRetr
         cascade.encode(Question(audio=Audio(np.zeros(61 * 16_000, np.float32))))
 
 
-def test_a_closed_retriever_listens_again(cascade: CascadeRetriever, spoken: Audio) -> None:
-    before = cascade.listen(spoken)
-    cascade.close()
-    assert cascade.listen(spoken) == before
-
-
 def test_the_fingerprint_names_everything_that_shapes_words_and_vectors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     first = CascadeRetriever(Cascade()).fingerprint
     assert first == CascadeRetriever(Cascade(num_workers=3, lexical_weight=0.9)).fingerprint
