@@ -32,9 +32,11 @@ from storage.domain import (
     HistoryQuery,
     Job,
     JobKind,
+    JobState,
     LectureInfo,
     NewLecture,
 )
+from storage.errors import SoundMissing
 
 MAX_QUESTION_S = 60.0
 WORKER_SILENCE = timedelta(seconds=15)  # a worker beats every two seconds
@@ -83,7 +85,8 @@ class SpokenQA:
     ) -> AddedLecture:
         """Keep a recording and queue the work on it; it becomes searchable segment by segment.
 
-        A file that is already there changes nothing, unless the work on it failed or was cancelled: then it is queued again.
+        A file that is already there changes nothing, unless the work on it failed or was cancelled, or its decoded sound is gone from the
+        disk: then it is queued again.
 
         Raises:
             UnreadableAudio: the file cannot be a lecture; the message says why.
@@ -92,9 +95,9 @@ class SpokenQA:
         with open_audio(path, self.limits):  # refuses at the door what can never work
             pass
         added = self.library.lectures.add(
-            NewLecture(path, title or title_from(path), course=course, move=move, file_name=file_name), self.owner
+            NewLecture(path, in_one_line(title or "") or title_from(path), course=course, move=move, file_name=file_name), self.owner
         )
-        if not added.new and added.job.state.is_over and not self.lecture(added.lecture.id).is_complete:
+        if not added.new and added.job.state.is_over and not self._is_whole(added.lecture.id):
             return replace(added, job=self.resume(added.lecture.id))
         return added
 
@@ -182,7 +185,7 @@ class SpokenQA:
 
     def rename(self, lecture_id: UUID, title: str, course: str | None) -> None:
         """Change a lecture's title and course. Raises NotFound."""
-        self.library.lectures.rename(lecture_id, self.owner, title, course)
+        self.library.lectures.rename(lecture_id, self.owner, in_one_line(title), course)
 
     def delete_lecture(self, lecture_id: UUID) -> None:
         """Delete a lecture with its sound, segments and words; the history that cites it says so. Raises NotFound."""
@@ -193,9 +196,17 @@ class SpokenQA:
         return self.library.lectures.heard(lecture_id, self.owner, self.retriever.fingerprint)
 
     def clip(self, lecture_id: UUID, span: Span) -> Audio:
-        """Cut exactly this stretch out of a lecture's sound. Raises NotFound, SoundMissing."""
+        """Cut exactly this stretch out of a lecture's sound. Raises NotFound, SoundMissing.
+
+        Decoded sound that is gone from the disk is queued to be made again from the original, if that is still there.
+        """
         self.library.lectures.get(lecture_id, self.owner)
-        return self.library.lectures.clip(lecture_id, span)
+        try:
+            return self.library.lectures.clip(lecture_id, span)
+        except SoundMissing as error:
+            if self.library.lectures.has_sound(lecture_id):  # all of it, but damaged
+                raise
+            raise SoundMissing(self._restore_sound(lecture_id)) from error
 
     def job(self, job_id: UUID) -> Job:
         """Return a job. Raises NotFound."""
@@ -206,7 +217,7 @@ class SpokenQA:
         return self.library.jobs.cancel(job_id, self.owner)
 
     def resume(self, lecture_id: UUID) -> Job:
-        """Queue the rest of the work on a lecture. Raises NotFound."""
+        """Queue the rest of the work on a lecture; decoded sound that is gone is made again. Raises NotFound."""
         return self.library.jobs.queue(lecture_id, self.owner, JobKind.INGEST)
 
     def worker_is_alive(self) -> bool:
@@ -226,6 +237,23 @@ class SpokenQA:
             for one in embedded:
                 yield HeardSegment(one.segment, one.words)
 
+    def _is_whole(self, lecture_id: UUID) -> bool:
+        return self.lecture(lecture_id).is_complete and self.library.lectures.has_sound(lecture_id)
+
+    def _restore_sound(self, lecture_id: UUID) -> str:
+        """Queue the decoding of a lecture whose decoded sound is gone; return what to tell.
+
+        Raises:
+            SoundMissing: the original is gone as well; the message says that adding the file again brings all back.
+        """
+        info = self.lecture(lecture_id)
+        self.library.lectures.original_path(lecture_id)
+        gone = f"the sound of {info.lecture.title!r} is gone from the disk"
+        if info.job is not None and info.job.state is JobState.FAILED:  # not over and over
+            return f"{gone}, and making it again failed ({info.job.message}); add its file again"
+        self.resume(lecture_id)
+        return f"{gone}; the worker makes it again from the original file: try again in a moment"
+
     def _answer(self, found: Found) -> Answer:
         try:
             return self.generator.answer(found.question, found.evidence)
@@ -240,7 +268,12 @@ class SpokenQA:
 
 def title_from(path: Path) -> str:
     """Return a title made of a file's name."""
-    return " ".join(path.stem.replace("_", " ").split()) or "Untitled lecture"
+    return in_one_line(path.stem.replace("_", " ")) or "Untitled lecture"
+
+
+def in_one_line(text: str) -> str:
+    """Return the words of a text with one space between them."""
+    return " ".join(text.split())
 
 
 def _since(started: float) -> float:

@@ -142,7 +142,7 @@ class Worker:
     def _work_on(self, job: Job, keeper: IndexKeeper) -> None:
         log.info("job %s: %s of lecture %s, attempt %d", job.id, job.kind, job.lecture_id, job.attempts)
         try:
-            message = self._decode(job) if not self.library.lectures.segments(job.lecture_id) else job.message
+            message = self._decode(job) if not self.library.lectures.segments(job.lecture_id) else self._restore(job)
             self._listen(job, keeper)
             state = JobState.DONE
         except JobStopped:
@@ -165,14 +165,31 @@ class Worker:
             total = to_samples(stream.probe.duration_s or 0)
             return self._cut(job, lectures.write_sound(job.lecture_id, stream), total, lambda: stream.warning or "")
 
+    def _restore(self, job: Job) -> str:
+        """Decode the original again if the decoded sound is gone or damaged; segments and what was heard in them stay."""
+        lectures = self.library.lectures
+        if lectures.has_sound(job.lecture_id):
+            return job.message
+        log.info("the decoded sound of lecture %s is gone; it is made again", job.lecture_id)
+        with (
+            open_audio(lectures.original_path(job.lecture_id), self.limits) as stream,
+            closing(lectures.write_sound(job.lecture_id, stream)) as blocks,
+        ):
+            for _ in self._counted(job, blocks, to_samples(stream.probe.duration_s or 0)):
+                pass
+        return job.message
+
     def _cut(self, job: Job, blocks: Generator[Samples, None, None], total: int, warning: Callable[[], str]) -> str:
-        counted = _Counted(blocks, lambda done: self._note(job, JobStage.DECODING, done, max(total, done)))
+        counted = self._counted(job, blocks, total)
         with closing(blocks):  # a cancelled decoder ends at once
             spans = list(self.segmenter.spans(counted))
         if not spans:
             raise SilentAudio("nobody speaks in this file: listen to it, and add the one that was meant")
         self.library.lectures.add_run(job.lecture_id, self.segmenter.settings, spans, counted.num_samples, warning())
         return warning()
+
+    def _counted(self, job: Job, blocks: Iterable[Samples], total: int) -> "_Counted":
+        return _Counted(blocks, lambda done: self._note(job, JobStage.DECODING, done, max(total, done)))
 
     def _listen(self, job: Job, keeper: IndexKeeper) -> None:
         """Embed what this model has not embedded yet: first into the library, then into the index."""

@@ -50,7 +50,8 @@ class Sound(Shelf):
     def has_sound(self, lecture_id: UUID) -> bool:
         """Whether the decoded sound is complete on disk. Raises NotFound."""
         sound = self._sound(lecture_id)
-        return sound.decoded and self._files.speech(sound.content_hash).is_file()
+        path = self._files.speech(sound.content_hash)
+        return sound.decoded and path.is_file() and path.stat().st_size == sound.decoded_bytes
 
     def read_sound(self, lecture_id: UUID) -> Generator[Samples, None, None]:
         """Yield the decoded sound in blocks of 5 s. Raises NotFound, SoundMissing."""

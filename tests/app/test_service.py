@@ -1,3 +1,4 @@
+import shutil
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -191,6 +192,14 @@ def test_the_same_file_twice_is_one_lecture(qa: SpokenQA, short_lecture: Path) -
     assert not added.new
     assert added.lecture.id == only_lecture(qa)
     assert added.job.state is JobState.DONE  # nothing is to be done
+
+
+def test_a_title_is_one_line_and_a_blank_one_is_made_of_the_file_name(qa: SpokenQA, tmp_path: Path, short_question: Path) -> None:
+    shutil.copy(short_question, tmp_path / "first.wav")
+    assert qa.ingest(tmp_path / "first.wav", " \n ").lecture.title == "first"
+    lecture = qa.lectures()[0].lecture
+    qa.rename(lecture.id, "Two\nlines ", None)
+    assert qa.lecture(lecture.id).lecture.title == "Two lines"
 
 
 def test_a_file_that_is_no_sound_is_refused_at_the_door(qa: SpokenQA, tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -18,11 +18,12 @@ from app.service import SpokenQA
 from app.settings import Settings, load_settings
 from app.worker import Worker
 from retriever.audio import read_audio
+from retriever.base import Retriever
 from retriever.config import AudioLimits, Cascade, FixedWindows
-from retriever.domain import SAMPLE_RATE_HZ, Question
+from retriever.domain import SAMPLE_RATE_HZ, EmbeddedSegment, Question, SegmentAudio
 from retriever.index import SegmentIndex
 from storage.domain import Job, JobStage, JobState
-from storage.errors import NotFound
+from storage.errors import NotFound, SoundMissing
 
 
 def once(_idle: bool) -> bool:
@@ -74,6 +75,20 @@ class During:
         if stage is JobStage.LISTENING and done == self._done and self._job is not None:
             self._action(self._job)
         return self._real.progress(job_id, stage, done, total)
+
+
+class Deaf:
+    """A real retriever that must not be given anything to hear."""
+
+    def __init__(self, real: Retriever) -> None:
+        self._real = real
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._real, name)
+
+    def embed(self, sounds: Iterable[SegmentAudio]) -> Iterator[EmbeddedSegment]:
+        assert list(sounds) == []
+        yield from ()
 
 
 class LibraryDuring:
@@ -144,6 +159,61 @@ def test_what_nobody_foresaw_fails_one_job_and_not_the_worker(fresh: Parts, tiny
     qa.resume(added.lecture.id)
     build_worker(fresh).run(once)
     assert qa.lecture(added.lecture.id).is_complete
+
+
+# What was lost
+
+
+@pytest.mark.parametrize("truncated", [False, True], ids=["gone", "truncated"])
+def test_lost_sound_is_made_again_from_the_original_without_being_heard_again(fresh: Parts, tiny_lecture: Path, truncated: bool) -> None:
+    qa = build_app(fresh)
+    added = qa.ingest(tiny_lecture)
+    build_worker(fresh).run(once)
+    segments, heard = fresh.library.lectures.segments(added.lecture.id), qa.heard(added.lecture.id)
+    before = qa.clip(added.lecture.id, segments[1].span)
+    (speech,) = fresh.settings.home.rglob("speech.flac")
+    speech.write_bytes(speech.read_bytes()[:1000]) if truncated else speech.unlink()
+    again = qa.ingest(tiny_lecture)
+    assert not again.new
+    assert again.job.id != added.job.id
+    worker = build_worker(fresh)
+    replace(worker, retriever=Deaf(worker.retriever)).run(once)  # type: ignore[arg-type]
+    assert qa.job(again.job.id).state is JobState.DONE
+    assert fresh.library.lectures.segments(added.lecture.id) == segments
+    assert qa.heard(added.lecture.id) == heard
+    assert np.array_equal(qa.clip(added.lecture.id, segments[1].span).samples, before.samples)
+    assert index_ids(fresh) == library_ids(fresh)
+    assert qa.ingest(tiny_lecture).job.id == again.job.id  # whole again: nothing is queued
+
+
+def test_playing_lost_sound_queues_its_restoration_once(fresh: Parts, tiny_lecture: Path) -> None:
+    qa = build_app(fresh)
+    added = qa.ingest(tiny_lecture)
+    build_worker(fresh).run(once)
+    span = fresh.library.lectures.segments(added.lecture.id)[0].span
+    (speech,) = fresh.settings.home.rglob("speech.flac")
+    speech.unlink()
+    for _ in range(2):
+        with pytest.raises(SoundMissing, match="makes it again"):
+            qa.clip(added.lecture.id, span)
+    assert len(fresh.library.jobs.list(qa.owner, unfinished_only=True)) == 1
+    build_worker(fresh).run(once)
+    assert len(qa.clip(added.lecture.id, span).samples) == span.num_samples
+
+
+def test_sound_lost_with_its_original_comes_back_when_the_file_is_added_again(fresh: Parts, tiny_lecture: Path) -> None:
+    qa = build_app(fresh)
+    added = qa.ingest(tiny_lecture)
+    build_worker(fresh).run(once)
+    segment = fresh.library.lectures.segments(added.lecture.id)[0]
+    for path in (*fresh.settings.home.rglob("speech.flac"), *fresh.settings.home.rglob("original.wav")):
+        path.unlink()
+    with pytest.raises(SoundMissing, match="add the same file again"):
+        qa.clip(added.lecture.id, segment.span)
+    assert fresh.library.jobs.list(qa.owner, unfinished_only=True) == []
+    qa.ingest(tiny_lecture)
+    build_worker(fresh).run(once)
+    assert len(qa.clip(added.lecture.id, segment.span).samples) == segment.span.num_samples
 
 
 # What is stopped
