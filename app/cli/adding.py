@@ -16,6 +16,7 @@ from app.cli.frame import AsJson, Opened, note, opened, print_json
 from app.cli.recording import Device, new_recording_path, record_lecture, unfinished_recordings
 from app.cli.waiting import work_off
 from app.errors import AppError, CommandMisused
+from app.folders import files_below
 from app.settings import load_settings
 from app.shapes import JsonObject
 from retriever.errors import RetrieverError
@@ -26,6 +27,7 @@ MEDIA = (
     "3gp aac aif aiff amr avi flac m4a m4b m4v mka mkv mov mp2 mp3 mp4 mpeg mpg "
     "oga ogg ogv opus ts wav webm wma wmv"
 )  # taken from a folder; a file that is named itself is tried whatever it is called
+MAX_TITLE_CHARS = 200  # as the page has it
 MEDIA_SUFFIXES = frozenset(f".{name}" for name in MEDIA.split())
 
 Title = Annotated[str | None, typer.Option("--title", "-t", help="The lecture's title; otherwise made of the file's name.")]
@@ -61,7 +63,7 @@ class _Outcome:
 
 
 def ingest(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Sound or video files; a folder is walked.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Sound or video files; folders are walked (not hidden ones).")],
     title: Title = None,
     course: Course = None,
     as_json: AsJson = False,
@@ -69,6 +71,7 @@ def ingest(
     """Add lectures and make them searchable."""
     if title is not None and (len(paths) > 1 or paths[0].is_dir()):
         raise CommandMisused("--title names one lecture: leave it out for several files, their names become the titles")
+    _require_short(title)
     with opened() as one:
         outcome = _ingest(one, paths, title, course)
     _report(outcome, as_json)
@@ -81,6 +84,7 @@ def record(
     as_json: AsJson = False,
 ) -> None:
     """Record a lecture from the microphone of this machine, then add it. Enter or Ctrl-C ends the recording."""
+    _require_short(title)
     folder = load_settings().home / "recordings"
     for left_over in unfinished_recordings(folder):
         note(f"there is a recording that was never added: `askaloud ingest '{left_over}'` adds it")
@@ -122,13 +126,18 @@ def _queue(one: Opened, paths: Sequence[Path], outcome: _Outcome, naming: _Namin
         yield _Queued(path, added.job, added.new, since)
 
 
+def _require_short(title: str | None) -> None:
+    if title is not None and len(title) > MAX_TITLE_CHARS:
+        raise CommandMisused(f"--title has {len(title)} characters, and {MAX_TITLE_CHARS} are the most: choose a shorter one")
+
+
 def _files(paths: Sequence[Path], outcome: _Outcome) -> Iterator[Path]:
-    """Yield files as they are named, and those in folders that sound or film files are named like."""
+    """Yield files as they are named, and those in folders that sound or film files are named like, hidden ones left out."""
     for path in paths:
         if not path.is_dir():
             yield path
             continue
-        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in MEDIA_SUFFIXES and p.is_file())
+        found = [one for one in files_below(path) if one.suffix.lower() in MEDIA_SUFFIXES]
         if not found:
             outcome.fail(path, f"there are no sound or video files in this folder ({' '.join(sorted(MEDIA_SUFFIXES))})")
         yield from found

@@ -93,7 +93,10 @@ def put_out(text: str, out: Path | None) -> None:
     if out is None:
         typer.echo(text, nl=False)
     else:
-        out.write_text(text, encoding="utf-8", newline="")
+        try:
+            out.write_text(text, encoding="utf-8", newline="")
+        except OSError as error:
+            raise CommandMisused(f"{out} cannot be written ({error.strerror}): name a file in a folder that is there and yours") from error
         note(f"written to {out}")
 
 

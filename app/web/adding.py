@@ -7,6 +7,7 @@ from tempfile import NamedTemporaryFile
 
 import streamlit as st
 
+from app.folders import files_below
 from app.service import SpokenQA
 from app.web.cards import errors_shown
 from app.web.parts import Served, has_upload_route
@@ -56,9 +57,7 @@ def files_in(folder: Path) -> Sequence[Path]:
     if not folder.is_dir():
         return []
     root = folder.resolve()
-    return sorted(
-        path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".") and path.resolve().is_relative_to(root)
-    )
+    return [path for path in files_below(folder) if path.resolve().is_relative_to(root)]
 
 
 def _record(qa: SpokenQA) -> None:

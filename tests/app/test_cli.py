@@ -286,6 +286,12 @@ def test_the_history_is_exported(call: Call, home_with_lecture: Path, tmp_path: 
     assert "No such file" in call("export", "history", "--out", tmp_path / "absent" / "history.csv").error
 
 
+def test_an_export_that_cannot_be_written_names_the_file_and_the_way_out(call: Call, home: Path, tmp_path: Path) -> None:
+    error = call("export", "history", "--out", tmp_path / "nowhere" / "history.csv").error
+    assert str(tmp_path / "nowhere" / "history.csv") in error
+    assert "name a file in a folder that is there" in error
+
+
 def test_what_was_heard_in_a_lecture_is_exported(call: Call, home_with_lecture: Path) -> None:
     (lecture,) = call("lectures", "--json").json["lectures"]
     srt = call("export", "lecture", lecture["id"][:8], "--format", "srt").out
@@ -356,6 +362,19 @@ def test_nothing_that_succeeds_is_exit_code_2(call: Call, home: Path, tmp_path: 
 def test_a_title_for_several_files_is_refused(call: Call, home: Path, tmp_path: Path) -> None:
     assert "--title" in call("ingest", "a.wav", "b.wav", "--title", "One").error
     assert "--title" in call("ingest", tmp_path, "--title", "One").error
+
+
+def test_a_title_that_is_too_long_is_refused(call: Call, home: Path) -> None:
+    assert "201 characters" in call("ingest", "a.wav", "--title", "x" * 201).error
+
+
+def test_what_is_hidden_in_a_folder_is_left_out(call: Call, home: Path, tmp_path: Path) -> None:
+    (tmp_path / "course" / ".cache").mkdir(parents=True)
+    for name in ("._talk.mp3", ".cache/talk.mp3", "talk.mp3"):
+        (tmp_path / "course" / name).write_text("not sound")
+    told = call("ingest", tmp_path / "course", "--json")
+    assert [Path(one["path"]).name for one in json.loads(told.out)["errors"]] == ["talk.mp3"]
+    assert "._talk" not in told.err
 
 
 def test_a_silent_lecture_is_an_error_with_its_reason(call: Call, home: Path, tmp_path: Path) -> None:
