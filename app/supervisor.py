@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 QUICK_DEATH_S = 10.0
 MAX_PAUSE_S = 30.0
 GRACE_S = 20.0
+MAX_LOG_BYTES = 5 * 2**20
 
 
 @dataclass(eq=False)
@@ -47,10 +48,19 @@ class Child:
 
     def _start(self) -> None:
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
+        self._rotate_log()
         with self.log_path.open("ab") as log_file:
             # A session of its own: Ctrl-C reaches the supervisor, which ends its children in order.
             self.process = subprocess.Popen(self.command, stdout=log_file, stderr=subprocess.STDOUT, start_new_session=True)
         self.started_at = time.monotonic()
+
+    def _rotate_log(self) -> None:
+        """Keep a log that has grown long as the only old one: what there is of it stays below twice the limit and a run."""
+        try:
+            if self.log_path.stat().st_size > MAX_LOG_BYTES:
+                self.log_path.replace(self.log_path.with_suffix(".old.log"))
+        except OSError:  # not there yet, or not ours to move: then it grows on
+            pass
 
     def stop(self) -> None:
         """Ask it to end; kill it if it does not within the grace."""

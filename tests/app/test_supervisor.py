@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from app.cli import run
-from app.supervisor import Child
+from app.supervisor import MAX_LOG_BYTES, Child
 
 WAIT_S = 20.0
 SLEEPS = "import time; time.sleep(60)"
@@ -71,6 +71,19 @@ def test_what_a_child_writes_is_in_its_log(tmp_path: Path) -> None:
     assert one.process is not None
     one.process.wait(WAIT_S)
     assert (tmp_path / "logs" / "child.log").read_text().splitlines() == ["to the log", "and this"]
+
+
+def test_a_long_log_is_put_aside_before_a_child_starts_and_only_one_is_kept(tmp_path: Path) -> None:
+    one = child(tmp_path, "print('new')")
+    one.log_path.parent.mkdir()
+    one.log_path.with_suffix(".old.log").write_text("very old")
+    one.log_path.write_text("x" * (MAX_LOG_BYTES + 1))
+    one.tend()
+    assert one.process is not None
+    one.process.wait(WAIT_S)
+    assert one.log_path.read_text() == "new\n"
+    assert one.log_path.with_suffix(".old.log").stat().st_size == MAX_LOG_BYTES + 1
+    assert len(list(one.log_path.parent.iterdir())) == 2
 
 
 def test_a_stopped_child_ends_and_a_second_stop_changes_nothing(tmp_path: Path) -> None:
