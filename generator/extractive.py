@@ -39,7 +39,7 @@ class ExtractiveGenerator:
         evidence = evidence[:MAX_EVIDENCE]
         wording = question.wording.strip()
         if not wording:
-            return self._decline(NOT_UNDERSTOOD, evidence, [])
+            return self._decline(NOT_UNDERSTOOD, (), [])  # nothing is near to nothing
         ranked = self._ranker.rank(wording, evidence, self._config.max_answer_s)
         if not ranked:
             return self._decline(NOTHING_FOUND, evidence, [])

@@ -1,7 +1,7 @@
 """What the pages have in common: one-line errors, playable moments, answers with their evidence, progress of jobs."""
 
 import html
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from uuid import UUID
@@ -15,7 +15,7 @@ from app.web.parts import served
 from app.web.texts import marked, plain, to_wav
 from generator.domain import AnswerStatus, Citation
 from generator.errors import GeneratorError
-from retriever.domain import Segment, Span
+from retriever.domain import SAMPLE_RATE_HZ, Segment, Span
 from retriever.errors import RetrieverError
 from storage.domain import EvidenceRecord, HistoryEntry, Job, LectureInfo
 from storage.errors import StorageError
@@ -23,6 +23,7 @@ from storage.errors import StorageError
 OUR_ERRORS = (AppError, RetrieverError, GeneratorError, StorageError)
 NOT_SAID = "The lectures do not seem to answer this."
 NUM_CARDS = 3  # shown at once; the others on demand
+MIN_SHARED_SAMPLES = SAMPLE_RATE_HZ // 2  # less is the silence around a citation, which may reach into the next segment
 
 
 @contextmanager
@@ -60,7 +61,7 @@ def answer_card(entry: HistoryEntry) -> None:
     else:
         st.warning(_not_said(answer.text), icon=":material/search_off:")
     cited = answer.citations if answer.supported else ()
-    if entry.evidence:
+    if entry.evidence and entry.question.wording:  # what is nearest to nothing is of no use
         st.header("Where it is said" if answer.supported else "Nearest moments", anchor=False)
         if not answer.supported:
             st.caption("These came closest. They probably hold no answer.")
@@ -86,10 +87,12 @@ def _quotation(entry: HistoryEntry, text: str, citations: tuple[Citation, ...]) 
 
 
 def evidence_cards(entry: HistoryEntry, cited: tuple[Citation, ...]) -> None:
-    """Draw the moments found, best first."""
-    for rank, record in enumerate(entry.evidence[:NUM_CARDS], start=1):
+    """Draw the moments found: those that the answer rests on, in its order, or else the nearest; the others on demand."""
+    records = by_citation(entry.evidence, cited)
+    num_shown = sum(_is_cited(record, cited) for record in records) or NUM_CARDS
+    for rank, record in enumerate(records[:num_shown], start=1):
         evidence_card(record, cited, rank)
-    rest = entry.evidence[NUM_CARDS:]
+    rest = records[num_shown:]
     if not rest:
         return
     more = st.expander(
@@ -97,8 +100,23 @@ def evidence_cards(entry: HistoryEntry, cited: tuple[Citation, ...]) -> None:
     )
     if more.open:
         with more:
-            for rank, record in enumerate(rest, start=NUM_CARDS + 1):
+            for rank, record in enumerate(rest, start=num_shown + 1):
                 evidence_card(record, cited, rank)
+
+
+def by_citation(evidence: Sequence[EvidenceRecord], cited: Sequence[Citation]) -> Sequence[EvidenceRecord]:
+    """Return evidence with that first which holds the first citation, and so on; what is not cited follows as it was found."""
+
+    def place(record: EvidenceRecord) -> tuple[int, bool]:
+        segment = record.hit.segment
+        first = next((i for i, citation in enumerate(cited) if _lies_in(citation, segment)), len(cited))
+        return first, first < len(cited) and cited[first].segment.id != segment.id
+
+    return sorted(evidence, key=place)
+
+
+def _is_cited(record: EvidenceRecord, cited: Sequence[Citation]) -> bool:
+    return any(_lies_in(citation, record.hit.segment) for citation in cited)
 
 
 def evidence_card(record: EvidenceRecord, cited: tuple[Citation, ...], rank: int) -> None:
@@ -152,8 +170,10 @@ def worker_warning() -> None:
 
 
 def _lies_in(citation: Citation, segment: Segment) -> bool:
-    same = citation.segment.lecture_id == segment.lecture_id
-    return same and citation.span.start < segment.end and segment.start < citation.span.end
+    if citation.segment.lecture_id != segment.lecture_id:
+        return False
+    shared = min(citation.span.end, segment.end) - max(citation.span.start, segment.start)
+    return shared >= min(MIN_SHARED_SAMPLES, citation.span.num_samples)
 
 
 def _is_deleted(entry: HistoryEntry, lecture_id: UUID) -> bool:

@@ -16,13 +16,15 @@ def show() -> None:
     st.set_page_config(page_title="askaloud", page_icon=_icon(), layout="centered")
     st.html(f"<style>{_style()}</style>")
     pages = {
-        "ask": st.Page(ask.show, title="Ask", icon=":material/mic:", url_path="ask", default=True),
+        "ask": st.Page(ask.show, title="Ask", icon=":material/mic:", default=True),
         "lectures": st.Page(lectures.show, title="Lectures", icon=":material/library_music:", url_path="lectures"),
         "history": st.Page(history.show, title="History", icon=":material/history:", url_path="history"),
         "health": st.Page(health.show, title="Health", icon=":material/monitor_heart:", url_path="health"),
     }
     st.session_state["pages"] = pages
-    page = st.navigation(list(pages.values()), position="hidden")
+    # The default page lives at the bare address; whoever types its name shall find it too.
+    named_ask = st.Page(ask.show, title="Ask", url_path="ask", visibility="hidden")
+    page = st.navigation([*pages.values(), named_ask], position="hidden")
     with st.container(horizontal=True, vertical_alignment="center", key="nav"):
         # Links of our own, on every width: Streamlit hides its own behind an arrow on a phone.
         st.html('<span class="brand"><i></i>askaloud</span>', width="content")

@@ -5,13 +5,15 @@ from datetime import timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
 
+import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from app.service import SpokenQA
 from app.web import parts as shared
+from app.web.cards import by_citation
 from app.web.server import SCRIPT
-from retriever.domain import Question
+from retriever.domain import SAMPLE_RATE_HZ, Audio, Question
 from storage.domain import HistoryQuery
 
 TIMEOUT_S = 60.0
@@ -128,6 +130,31 @@ def test_a_typed_question_shows_answer_evidence_and_its_sound(page: Callable[...
     assert "Short lecture" in all_text(at)
     first = at.get("audio")[0].proto
     assert first.alt.startswith("Sound of Short lecture, ")
+
+
+def test_the_moment_that_answers_comes_first_and_what_is_not_cited_on_demand(page: Callable[..., AppTest], qa: SpokenQA) -> None:
+    entry = qa.entry(qa.ask(Question(text=QUESTION)).question.id)
+    assert entry.answer is not None
+    citation, backwards = entry.answer.citations[0], entry.evidence[::-1]
+    assert len(backwards) > 1
+    first, *others = by_citation(backwards, entry.answer.citations)
+    assert first.hit.segment.id == citation.segment.id
+    assert {one.hit.segment.id for one in (first, *others)} == {one.hit.segment.id for one in backwards}
+    at = page(_ask)
+    at.query_params["q"] = str(entry.question.id)
+    at.run()
+    assert any("more moment" in one.label.casefold() for one in at.expander)
+
+
+def test_nothing_is_called_near_to_a_question_that_was_not_understood(page: Callable[..., AppTest], qa: SpokenQA) -> None:
+    asked = qa.ask(Question(audio=Audio(np.zeros(2 * SAMPLE_RATE_HZ, np.float32))))
+    assert not asked.answer.nearest
+    at = page(_ask)
+    at.query_params["q"] = str(asked.question.id)
+    at.run()
+    assert not at.exception
+    assert "Nothing was understood" in at.warning[0].value
+    assert not at.header
 
 
 def test_the_answer_survives_a_refresh(page: Callable[..., AppTest], qa: SpokenQA) -> None:

@@ -165,6 +165,12 @@ def test_a_corrupt_file_is_refused_in_a_sentence(visit, tmp_path: Path) -> None:
     assert not [one for one in (visit.app.home / "uploads").iterdir() if one.is_file()]
 
 
+def test_the_page_ask_is_found_under_its_name_too(visit) -> None:  # type: ignore[no-untyped-def]
+    visit.go("ask")
+    expect(visit.page.get_by_role("heading", level=1)).to_have_text("Ask your lectures")
+    expect(visit.page.get_by_role("dialog")).to_have_count(0)
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_every_page_fits_and_every_control_has_a_name(chromium, running_app, width: int, scheme: str) -> None:  # type: ignore[no-untyped-def]
     context = chromium.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
