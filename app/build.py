@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.service import SpokenQA
-from app.settings import Settings
+from app.settings import Settings, require_home
 from app.worker import Worker
 from generator.build import build_generator
 from retriever.base import Retriever, Segmenter
@@ -34,9 +34,11 @@ def build_parts(settings: Settings) -> Parts:
     """Open the library (made or upgraded if need be) and choose retriever and segmenter. Models are loaded on first use.
 
     Raises:
+        SettingsInvalid: the data folder cannot be made or written.
         StorageError: the library cannot be opened.
         ModelFilesMissing: shipped weights are absent.
     """
+    require_home(settings)
     storage = settings.storage
     library = open_library(StorageConfig(settings.home, storage.database_url, min_free_bytes=storage.min_free_bytes))
     return Parts(settings, library, build_retriever(settings.retriever), build_segmenter(settings.segmentation))

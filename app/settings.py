@@ -19,6 +19,8 @@ from app.errors import SettingsInvalid
 from generator.config import Extractive, GeneratorConfig
 from retriever.config import AudioLimits, Cascade, IndexConfig, RetrieverConfig, SegmentationConfig, SpeechPauses
 
+NO_SUCH = dict.fromkeys(("extra_forbidden", "unexpected_keyword_argument"), "there is no such setting")
+
 
 class Storage(BaseModel):
     """Where the library is kept."""
@@ -108,7 +110,7 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {NO_SUCH.get(e['type'], e['msg'])}" for e in error.errors())
         raise SettingsInvalid(f"{problems}. Mend it in {config_path()} or in the ASKALOUD_… environment variables") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsInvalid(f"{config_path()} is not TOML: {error}. Mend it, or move it away to begin with the defaults") from error
@@ -116,6 +118,21 @@ def load_settings() -> Settings:
         raise SettingsInvalid(
             f"{config_path()} cannot be read: {error}. Mend its permissions, or name another in ASKALOUD_CONFIG"
         ) from error
+
+
+def require_home(settings: Settings) -> None:
+    """Make the data folder if need be.
+
+    Raises:
+        SettingsInvalid: it cannot be made, or nothing can be written there.
+    """
+    way_out = "name a folder that is yours in ASKALOUD_HOME"
+    try:
+        settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise SettingsInvalid(f"the data folder {settings.home} cannot be made ({error.strerror}): {way_out}") from error
+    if not os.access(settings.home, os.W_OK | os.X_OK):
+        raise SettingsInvalid(f"nothing can be written into the data folder {settings.home}: mend its permissions, or {way_out}")
 
 
 def with_kinds(settings: Settings, retriever: str | None, generator: str | None) -> Settings:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import SettingsInvalid
-from app.settings import Settings, load_settings, with_kinds
+from app.settings import Settings, load_settings, require_home, with_kinds
 from retriever.config import Cascade, FixedWindows, SpeechPauses
 
 
@@ -62,6 +62,22 @@ def test_a_wrong_value_is_named_with_the_file(home: Path, text: str, named: str)
         load_settings()
     assert named in str(caught.value)
     assert "askaloud.toml" in str(caught.value)
+
+
+def test_a_setting_that_is_misspelt_is_called_unknown(home: Path) -> None:
+    write(home, "num_hit = 5\n[web]\nprot = 1\n[retriever]\nknd = 1\n")
+    with pytest.raises(SettingsInvalid) as raised:
+        load_settings()
+    for name in ("num_hit", "web.prot", "retriever.knd"):
+        assert f"{name}: there is no such setting" in str(raised.value)
+
+
+def test_a_data_folder_that_cannot_be_made_is_named_with_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for home in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(SettingsInvalid, match="ASKALOUD_HOME") as raised:
+            require_home(Settings(home=home))
+        assert str(home) in str(raised.value)
 
 
 def test_a_file_that_is_not_text_is_refused(home: Path) -> None:
