@@ -23,7 +23,7 @@ def show() -> None:
     }
     st.session_state["pages"] = pages
     # The default page lives at the bare address; whoever types its name shall find it too.
-    named_ask = st.Page(ask.show, title="Ask", url_path="ask", visibility="hidden")
+    named_ask = st.Page(_to_ask, title="Ask", url_path="ask", visibility="hidden")
     page = st.navigation([*pages.values(), named_ask], position="hidden")
     with st.container(horizontal=True, vertical_alignment="center", key="nav"):
         # Links of our own, on every width: Streamlit hides its own behind an arrow on a phone.
@@ -34,6 +34,10 @@ def show() -> None:
         return
     with errors_shown():
         page.run()
+
+
+def _to_ask() -> None:
+    st.switch_page(st.session_state["pages"]["ask"], query_params=st.query_params.to_dict())
 
 
 def _can_open() -> bool:
