@@ -16,7 +16,7 @@ import typer
 from app.cli.frame import note, opened_parts
 from app.errors import CommandMisused, WorkerBusy
 from app.seeding import seed_demo
-from app.settings import Settings, load_settings
+from app.settings import Settings, load_settings, require_home
 from app.supervisor import Child, Supervisor
 from generator.errors import GeneratorError
 
@@ -46,6 +46,7 @@ def run_app(
     """Run the app: the page and the worker, each started again should it die. Ctrl-C ends both."""
     settings = _settings(host, port)
     host, port = settings.web.host, settings.web.port
+    require_home(settings)
     _require_free(host, port)
     address = f"http://{_shown_host(host)}:{port}"
     note(f"askaloud runs at {address} (Ctrl-C ends it); logs are in {settings.log_folder}")
