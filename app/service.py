@@ -20,7 +20,7 @@ from generator.errors import GeneratorError
 from retriever.audio import open_audio, read_audio
 from retriever.base import Retriever, Segmenter
 from retriever.config import AudioLimits
-from retriever.domain import Audio, Hit, Question, Span
+from retriever.domain import MAX_QUESTION_S, Audio, Hit, Question, Span
 from retriever.index import LiveIndex
 from storage.base import Library
 from storage.domain import (
@@ -38,7 +38,7 @@ from storage.domain import (
 )
 from storage.errors import SoundMissing
 
-MAX_QUESTION_S = 60.0
+HISTORY_PAGE = 500
 WORKER_SILENCE = timedelta(seconds=15)  # a worker beats every two seconds
 
 
@@ -152,6 +152,13 @@ class SpokenQA:
     def history(self, query: HistoryQuery, limit: int = 50, offset: int = 0) -> HistoryPage:
         """Return remembered questions that match, newest first."""
         return self.library.history.find(self.owner, query, limit, offset)
+
+    def whole_history(self, query: HistoryQuery) -> Iterator[HistoryEntry]:
+        """Yield all remembered questions that match, newest first, a page of them in memory at a time."""
+        offset = 0
+        while entries := self.history(query, HISTORY_PAGE, offset).entries:
+            yield from entries
+            offset += len(entries)
 
     def entry(self, question_id: UUID) -> HistoryEntry:
         """Return a remembered question. Raises NotFound."""

@@ -5,6 +5,7 @@ segment where it stopped; the index is brought up to the library at every start 
 """
 
 import logging
+import math
 import os
 import platform
 import threading
@@ -31,6 +32,7 @@ from storage.errors import StorageError
 BEAT_S = 2.0
 SAVE_EVERY_S = 5.0  # how long what was heard may take to become searchable
 IDLE_S = 0.3
+KEEP_HOUSE_EVERY_S = 10.0  # it looks at every segment: 20 ms for a hundred hours of lectures
 
 log = logging.getLogger(__name__)
 
@@ -107,8 +109,8 @@ class Worker:
     index_folder: Path
     lock_path: Path
 
-    def run(self, stop: Callable[[bool], bool], wait_for_lock_s: float = 0.0) -> None:
-        """Work until `stop(idle)` is true; it is asked between jobs, with whether anything is left to do.
+    def run(self, stop: Callable[[], bool], wait_for_lock_s: float = 0.0) -> None:
+        """Work until `stop()` is true; it is asked whenever no job waits.
 
         Raises:
             WorkerBusy: another worker kept the lock for longer than `wait_for_lock_s` (negative: wait for ever).
@@ -116,13 +118,18 @@ class Worker:
         with self._locked(wait_for_lock_s), self._beating(), closing(self.retriever):
             keeper = self._keeper()
             keeper.sync()
+            house_kept_at = -math.inf
             while True:
                 job = self.library.jobs.claim()
                 if job is not None:
                     self._work_on(job, keeper)
+                    house_kept_at = -math.inf
                     continue
-                self._keep_house(keeper)
-                if stop(True):
+                if time.monotonic() - house_kept_at >= KEEP_HOUSE_EVERY_S:
+                    self._keep_house(keeper.fingerprint)
+                    house_kept_at = time.monotonic()
+                keeper.sync()
+                if stop():
                     return
                 time.sleep(IDLE_S)
 
@@ -210,11 +217,10 @@ class Worker:
         if not self.library.jobs.progress(job.id, stage, done, total):
             raise JobStopped
 
-    def _keep_house(self, keeper: IndexKeeper) -> None:
-        """What is done when nobody waits: the index follows deletions, what is out of date is embedded anew, what has expired goes."""
+    def _keep_house(self, fingerprint: str) -> None:
+        """What is done when nobody waits: what has expired goes, what is out of date is embedded anew."""
         self.library.lectures.delete_expired(datetime.now(UTC))
-        keeper.sync()
-        for lecture in self.library.lectures.outdated(keeper.fingerprint)[:1]:
+        for lecture in self.library.lectures.outdated(fingerprint)[:1]:
             self.library.jobs.queue(lecture.id, lecture.owner_id, JobKind.REEMBED)
 
     @contextmanager

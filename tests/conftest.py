@@ -15,6 +15,8 @@ import pytest
 
 DATA = Path(__file__).parent / "data"
 
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # some tests import ONNX Runtime by themselves
+
 Speak = Callable[..., Path]
 
 
@@ -117,7 +119,7 @@ def _library_with_short_lecture(tmp_path_factory: pytest.TempPathFactory, short_
     parts = build_parts(Settings(home=folder, demo=False))
     with closing(parts.library):
         build_app(parts).ingest(short_lecture, "Short lecture")
-        build_worker(parts).run(lambda _idle: True)
+        build_worker(parts).run(lambda: True)
     return folder
 
 

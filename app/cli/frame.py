@@ -29,8 +29,6 @@ Out: TypeAlias = Annotated[Path | None, typer.Option("--out", "-o", help="Write 
 RetrieverKind: TypeAlias = Annotated[str | None, typer.Option("--retriever", metavar="KIND", help="Search with this retriever.")]
 GeneratorKind: TypeAlias = Annotated[str | None, typer.Option("--generator", metavar="KIND", help="Answer with this generator.")]
 
-PAGE = 500
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Opened:
@@ -114,14 +112,7 @@ def find_lecture(qa: "SpokenQA", prefix: str) -> UUID:
 
 def find_question(qa: "SpokenQA", prefix: str) -> UUID:
     """Return the question whose id begins like this."""
-    return _only("question", prefix, _question_ids(qa))
-
-
-def _question_ids(qa: "SpokenQA") -> Iterator[UUID]:
-    offset = 0
-    while entries := qa.history(HistoryQuery(), PAGE, offset).entries:
-        yield from (entry.question.id for entry in entries)
-        offset += PAGE
+    return _only("question", prefix, (entry.question.id for entry in qa.whole_history(HistoryQuery())))
 
 
 def _only(noun: str, prefix: str, ids: Iterator[UUID]) -> UUID:

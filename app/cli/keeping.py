@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.table import Table
@@ -14,12 +14,8 @@ from app.export import HeardFormat, HistoryFormat, export_heard, export_history
 from app.progress import describe
 from app.settings import load_settings
 from retriever.domain import clock
-from storage.domain import HistoryEntry, HistoryPage, HistoryQuery, LectureInfo
+from storage.domain import HistoryPage, HistoryQuery, LectureInfo
 
-if TYPE_CHECKING:
-    from app.service import SpokenQA
-
-PAGE = 500
 DATES = ["%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M"]
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The id, or enough of its beginning.")]
@@ -104,7 +100,7 @@ def export_all_history(
     """Export the history, the newest question first."""
     with opened() as one:
         scope = find_lecture(one.qa, lecture) if lecture else None
-        entries = _all_entries(one.qa, HistoryQuery(query, scope, supported, spoken, _utc(since), _utc(until)))
+        entries = list(one.qa.whole_history(HistoryQuery(query, scope, supported, spoken, _utc(since), _utc(until))))
     put_out(export_history(entries, kind), out)
 
 
@@ -140,10 +136,10 @@ def delete_question(question: Id, yes: Yes = False, as_json: AsJson = False) -> 
 def delete_history(yes: Yes = False, as_json: AsJson = False) -> None:
     """Delete all questions with their answers and their sound."""
     with opened() as one:
-        entries = _all_entries(one.qa, HistoryQuery())
-        confirm(f"Delete all {len(entries)} questions with their answers?", yes)
+        ids = [str(entry.question.id) for entry in one.qa.whole_history(HistoryQuery())]
+        confirm(f"Delete all {len(ids)} questions with their answers?", yes)
         one.qa.forget_all()
-    _deleted([str(entry.question.id) for entry in entries], f"deleted {len(entries)} questions", as_json)
+    _deleted(ids, f"deleted {len(ids)} questions", as_json)
 
 
 def rebuild(as_json: AsJson = False) -> None:
@@ -171,13 +167,6 @@ def doctor(as_json: AsJson = False) -> None:
 
 def _utc(local: datetime | None) -> datetime | None:
     return None if local is None else local.astimezone(UTC)
-
-
-def _all_entries(qa: "SpokenQA", query: HistoryQuery) -> list[HistoryEntry]:
-    entries: list[HistoryEntry] = []
-    while page := qa.history(query, PAGE, len(entries)).entries:
-        entries.extend(page)
-    return entries
 
 
 def _state(info: LectureInfo, *, worker_alive: bool) -> str:

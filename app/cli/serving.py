@@ -75,7 +75,7 @@ def worker(supervisor: SupervisorPid = None) -> None:
         at_work, told = build_worker(parts), False
         while True:
             try:
-                return at_work.run(lambda _idle: is_orphan(), LOOK_EVERY_S)
+                return at_work.run(is_orphan, LOOK_EVERY_S)
             except WorkerBusy as busy:
                 if is_orphan():
                     return None

@@ -32,7 +32,7 @@ def work_off(one: Opened, jobs: Sequence[Named]) -> None:
     with _shown(one, jobs), _logged(one.settings.log_folder / "worker.log"):
         while not _are_over(one, jobs):
             try:
-                worker.run(lambda _idle: _are_over(one, jobs), LOCK_WAIT_S)
+                worker.run(lambda: _are_over(one, jobs), LOCK_WAIT_S)
             except WorkerBusy:  # then that worker does them; should it die, we take over
                 continue
 

@@ -154,7 +154,7 @@ def main() -> None:
         parts = build_parts(Settings(home=folder / "home", demo=False))
         qa = build_app(parts)
         qa.ingest(folder / "lecture.flac", f"LibriSpeech {chapter}")
-        build_worker(parts).run(stop=lambda idle: idle)
+        build_worker(parts).run(stop=lambda: True)
         lecture = qa.lectures()[0]
         print(f"{lecture.lecture.duration_s / 60:.1f} minutes, {lecture.num_segments} segments")
         evaluate(qa, questions, folder)

@@ -14,7 +14,6 @@ from app.web.texts import local, plain, to_wav, zone_of
 from storage.domain import HistoryEntry, HistoryQuery
 
 PER_PAGE = 10
-EXPORT_STEP = 500
 ANY = "Any"
 MIME = {HistoryFormat.CSV: "text/csv", HistoryFormat.JSON: "application/json", HistoryFormat.MARKDOWN: "text/markdown"}
 
@@ -136,14 +135,4 @@ def _export(qa: SpokenQA, query: HistoryQuery) -> None:
 
 
 def _exported(qa: SpokenQA, query: HistoryQuery, kind: HistoryFormat) -> bytes:
-    return export_history(everything(qa, query), kind).encode()
-
-
-def everything(qa: SpokenQA, query: HistoryQuery) -> list[HistoryEntry]:
-    """Return all entries that match, not only those of the page shown."""
-    entries: list[HistoryEntry] = []
-    while True:
-        found = qa.history(query, EXPORT_STEP, len(entries))
-        entries += found.entries
-        if not found.entries or len(entries) >= found.total:
-            return entries
+    return export_history(list(qa.whole_history(query)), kind).encode()

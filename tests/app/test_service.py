@@ -176,7 +176,7 @@ def test_an_answer_across_a_cut_is_found(home: Path, short_lecture: Path) -> Non
     with closing(parts.library), closing(parts.retriever):
         qa = build_app(parts)
         qa.ingest(short_lecture)
-        build_worker(parts).run(lambda _idle: True)
+        build_worker(parts).run(lambda: True)
         answer = qa.ask(Question(text=HEART_QUESTION)).answer
     assert answer.supported
     best = answer.citations[0]
@@ -231,6 +231,17 @@ def test_a_forgotten_question_is_gone(qa: SpokenQA, short_question: Path) -> Non
         qa.entry(asked.question.id)
     with pytest.raises(NotFound):
         qa.question_audio(asked.question.id)
+
+
+@pytest.mark.parametrize("page", [4, 5, 100])
+def test_the_whole_history_is_every_entry_that_matches_however_it_is_paged(
+    qa: SpokenQA, monkeypatch: pytest.MonkeyPatch, page: int
+) -> None:
+    monkeypatch.setattr("app.service.HISTORY_PAGE", page)
+    for number in range(10):
+        qa.library.history.add_question(Question(text=f"Question number {number}"), qa.owner)
+    assert [entry.question.text for entry in qa.whole_history(HistoryQuery())] == [f"Question number {n}" for n in reversed(range(10))]
+    assert len(list(qa.whole_history(HistoryQuery(words="number 7")))) == 1
 
 
 def test_all_questions_can_be_forgotten_at_once(qa: SpokenQA) -> None:

@@ -366,16 +366,6 @@ def test_a_long_history_is_paged_and_a_filter_leads_back_to_the_first_page(page:
     assert [one.label for one in at.expander if "Question number 22" in one.label]
 
 
-def test_an_export_holds_every_entry_that_matches(page: Callable[..., AppTest], qa: SpokenQA, monkeypatch: pytest.MonkeyPatch) -> None:
-    from app.web import history  # noqa: PLC0415
-
-    monkeypatch.setattr(history, "EXPORT_STEP", 4)
-    for number in range(10):
-        qa.library.history.add_question(Question(text=f"Question number {number}"), qa.owner)
-    assert len(history.everything(qa, HistoryQuery())) == 10
-    assert len(history.everything(qa, HistoryQuery(words="number 7"))) == 1
-
-
 def test_a_hostile_title_shows_as_text(page: Callable[..., AppTest], qa: SpokenQA) -> None:
     title = "![x](http://evil.example/a.png) <script>alert(1)</script>"
     qa.rename(qa.lectures()[0].lecture.id, title, "<b>course</b>")
