@@ -2,6 +2,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
+export ORT_DISABLE_TELEMETRY = 1  # scripts that export models import ONNX Runtime by themselves
+
 .PHONY: run test lint format bench clean
 
 run: .venv/.ready  ## set up and open the app

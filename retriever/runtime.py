@@ -5,6 +5,7 @@ A shipped model is a folder with `config.json`, whose `files` give the SHA-256 o
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,18 +90,28 @@ class Session:
             ModelFilesMissing: the file is absent or altered.
         """
         path = model.verified(name)
-        import onnxruntime  # noqa: PLC0415 - 40 MB that only whoever runs a network pays for
-
+        onnxruntime = _load_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1  # the other cores recognise speech
         options.log_severity_level = 3  # errors only
-        onnxruntime.disable_telemetry_events()
         self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[npt.NDArray[np.float32]]:
         """Return the named outputs; what none of them needs is not computed."""
         results: list[npt.NDArray[np.float32]] = self._session.run(list(outputs), dict(inputs))
         return results
+
+
+def _load_onnxruntime() -> Any:
+    """Import ONNX Runtime (40 MB, only for who runs a network) without its usage statistics.
+
+    From 1.31 on it keeps a device number and a file of events in the user's cache folder and sends them to its maker. Only the environment,
+    read at import, stops all of it; `disable_telemetry_events` comes after the first event.
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    import onnxruntime  # noqa: PLC0415
+
+    return onnxruntime
 
 
 def sha256(path: Path) -> str:

@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -83,3 +84,11 @@ def test_importing_the_runtime_loads_no_network() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert result.stdout.strip() == "[]"
+
+
+def test_running_a_network_keeps_no_usage_statistics(tmp_path: Path) -> None:
+    code = "from retriever.sentence_encoder import SentenceEncoder; print(SentenceEncoder().encode(['hello']).shape)"
+    env = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    env |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache"), "XDG_DATA_HOME": str(tmp_path / "data")}
+    subprocess.run([sys.executable, "-c", code], env=env, check=True, timeout=120)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
