@@ -124,10 +124,14 @@ class SpokenQA:
             NothingToSearch: no lecture in scope is searchable yet.
         """
         scope = self.library.lectures.searchable(self.owner, self.retriever.fingerprint, question.scope)
-        index = self.index.current()
-        if not scope or index is None:
+        if not scope:
             raise NothingToSearch(
                 "no lecture here is searchable yet: add one, or wait until the first minutes of one have been listened to"
+            )
+        index = self.index.current()
+        if index is None:
+            raise NothingToSearch(
+                "the index is not there: the worker makes it within seconds, so try again; if no worker runs, `askaloud rebuild` makes it"
             )
         started = time.perf_counter()
         encoded = self.retriever.encode(question)

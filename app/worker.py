@@ -25,6 +25,7 @@ from retriever.config import AudioLimits
 from retriever.domain import EmbeddedSegment, Samples, SegmentAudio, to_samples
 from retriever.errors import IndexUnusable, RetrieverError, SilentAudio
 from retriever.index import SegmentIndex
+from retriever.index_files import stamp
 from storage.base import Library
 from storage.domain import Job, JobKind, JobStage, JobState
 from storage.errors import StorageError
@@ -58,6 +59,7 @@ class IndexKeeper:
         self._index = self._open()
         self._saved_at = 0.0
         self._generation = -1  # of the library, that the index in memory is known to hold
+        self._stamp = stamp(self.folder)
 
     def _open(self) -> SegmentIndex:
         try:
@@ -67,10 +69,12 @@ class IndexKeeper:
             return SegmentIndex.create(self.fingerprint, self.dimension)
 
     def sync(self) -> None:
-        """Make the index equal to the library, and save it if anything changed."""
+        """Make the index equal to the library, and save it if anything changed: the library, or the files by another's hand."""
         generation = self.library.lectures.generation(self.fingerprint)
         if generation == self._generation:
-            return
+            if stamp(self.folder) == self._stamp:
+                return
+            log.warning("the index in %s was removed or altered; it is saved again", self.folder)
         kept = self.library.lectures.embedded_ids(self.fingerprint)
         gone, missing = self._index.ids - kept, kept - self._index.ids
         self._index.remove(gone)
@@ -95,7 +99,7 @@ class IndexKeeper:
 
     def _save(self, generation: int) -> None:
         self._index.save(self.folder, generation)
-        self._generation, self._saved_at = generation, time.monotonic()
+        self._generation, self._saved_at, self._stamp = generation, time.monotonic(), stamp(self.folder)
 
 
 @dataclass(eq=False)

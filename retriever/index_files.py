@@ -67,6 +67,15 @@ def read_parts(folder: Path, manifest: Manifest) -> dict[str, bytes]:
     return {part: _read(folder / name, manifest.sha256[part]) for part, name in manifest.files.items()}
 
 
+def stamp(folder: Path) -> frozenset[tuple[str, int, int]]:
+    """Return names, sizes and times of what lies in the folder: the same only while nobody has touched it. Empty if there is none."""
+    try:
+        found = [(path.name, path.stat()) for path in folder.iterdir()]
+    except FileNotFoundError:  # the folder, or a file between our two looks
+        return frozenset()
+    return frozenset((name, facts.st_size, facts.st_mtime_ns) for name, facts in found)
+
+
 def check_maker(manifest: Manifest, fingerprint: str, dimension: int) -> None:
     """Raise IndexForeign unless the index was made by this model."""
     if (manifest.fingerprint, manifest.dimension) != (fingerprint, dimension):

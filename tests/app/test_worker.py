@@ -1,3 +1,4 @@
+import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
@@ -11,7 +12,7 @@ from filelock import FileLock
 
 from app import demo
 from app.build import Parts, build_app, build_parts, build_worker
-from app.errors import WorkerBusy
+from app.errors import NothingToSearch, WorkerBusy
 from app.listening import NOWHERE
 from app.seeding import seed_demo
 from app.service import SpokenQA
@@ -21,6 +22,7 @@ from retriever.audio import read_audio
 from retriever.base import Retriever
 from retriever.config import AudioLimits, Cascade, FixedWindows
 from retriever.domain import SAMPLE_RATE_HZ, EmbeddedSegment, Question, SegmentAudio
+from retriever.errors import IndexUnusable
 from retriever.index import SegmentIndex
 from storage.domain import Job, JobStage, JobState
 from storage.errors import NotFound, SoundMissing
@@ -332,6 +334,32 @@ def test_a_damaged_index_is_made_again_at_the_next_start(parts: Parts, qa: Spoke
     build_worker(parts).run(once)
     assert index_ids(parts) == library_ids(parts)
     assert qa.search(Question(text="bread")).hits
+
+
+@pytest.mark.parametrize("damage", ["gone", "truncated"])
+def test_an_index_lost_under_a_running_worker_is_saved_again(parts: Parts, qa: SpokenQA, damage: str) -> None:
+    before = library_ids(parts)
+    asked: list[bool] = []
+
+    def lose_then_look() -> bool:
+        asked.append(True)
+        if len(asked) > 1:
+            return True
+        for path in parts.index_folder.iterdir():
+            path.unlink() if damage == "gone" else path.write_bytes(path.read_bytes()[:10])
+        with pytest.raises(IndexUnusable):
+            index_ids(parts)
+        return False
+
+    build_worker(parts).run(lose_then_look)
+    assert index_ids(parts) == before
+    assert qa.search(Question(text="heart")).hits
+
+
+def test_without_an_index_the_way_out_is_told(parts: Parts, qa: SpokenQA) -> None:
+    shutil.rmtree(parts.index_folder)
+    with pytest.raises(NothingToSearch, match="askaloud rebuild"):
+        qa.search(Question(text="heart"))
 
 
 def test_a_rebuilt_index_answers_as_before(parts: Parts, qa: SpokenQA) -> None:
