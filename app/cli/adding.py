@@ -177,6 +177,7 @@ def _report(outcome: _Outcome, as_json: bool) -> None:
     else:
         for lecture in outcome.lectures:
             state = f"searchable after {lecture['seconds_taken']} s" if lecture["new"] else "was there already"
-            typer.echo(f"{str(lecture['id'])[:8]}  {lecture['title']}: {lecture['num_segments']} segments, {state}")
+            segments = "1 segment" if lecture["num_segments"] == 1 else f"{lecture['num_segments']} segments"
+            typer.echo(f"{str(lecture['id'])[:8]}  {lecture['title']}: {segments}, {state}")
     if outcome.errors and not outcome.lectures:
         raise typer.Exit(2)

@@ -86,6 +86,11 @@ def print_json(value: JsonObject) -> None:
     typer.echo(json.dumps(value, ensure_ascii=False, allow_nan=False))
 
 
+def counted(number: int, noun: str) -> str:
+    """Return so many of something in words."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def put_out(text: str, out: Path | None) -> None:
     """Print the text, or write it to a file."""
     if out is None:

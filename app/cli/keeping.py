@@ -9,7 +9,22 @@ from rich.table import Table
 
 from app import doctor as health
 from app import shapes
-from app.cli.frame import AsJson, Out, Yes, confirm, console, find_lecture, find_question, note, opened, opened_parts, print_json, put_out
+from app.cli.frame import (
+    AsJson,
+    Out,
+    Yes,
+    confirm,
+    console,
+    counted,
+    find_lecture,
+    find_question,
+    note,
+    opened,
+    opened_parts,
+    print_json,
+    put_out,
+)
+from app.errors import WorkerBusy
 from app.export import HeardFormat, HistoryFormat, export_heard, export_history
 from app.progress import describe
 from app.settings import load_settings
@@ -137,9 +152,9 @@ def delete_history(yes: Yes = False, as_json: AsJson = False) -> None:
     """Delete all questions with their answers and their sound."""
     with opened() as one:
         ids = [str(entry.question.id) for entry in one.qa.whole_history(HistoryQuery())]
-        confirm(f"Delete all {len(ids)} questions with their answers?", yes)
+        confirm(f"Delete {counted(len(ids), 'question')} with all answers?", yes)
         one.qa.forget_all()
-    _deleted(ids, f"deleted {len(ids)} questions", as_json)
+    _deleted(ids, f"deleted {counted(len(ids), 'question')}", as_json)
 
 
 def rebuild(as_json: AsJson = False) -> None:
@@ -147,11 +162,17 @@ def rebuild(as_json: AsJson = False) -> None:
     with opened_parts() as parts:
         from app.build import build_worker  # noqa: PLC0415  loaded by now; at the top it would slow every command
 
-        num_segments = build_worker(parts).rebuild_index()
+        try:
+            num_segments = build_worker(parts).rebuild_index()
+        except WorkerBusy as error:
+            raise WorkerBusy(
+                "a worker is running, which keeps the index equal to the library by itself; to make it from nothing all the same, end "
+                "`askaloud run` (or `askaloud worker`) first"
+            ) from error
     if as_json:
         print_json({"num_segments": num_segments})
     else:
-        note(f"the index holds {num_segments} segments")
+        note(f"the index holds {counted(num_segments, 'segment')}")
 
 
 def doctor(as_json: AsJson = False) -> None:
