@@ -6,6 +6,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+import psutil
 import pytest
 from av.audio.stream import AudioStream
 from av.video.stream import VideoStream
@@ -70,3 +71,9 @@ def _packets(stream: AudioStream, sound: Samples, rate_hz: int) -> Iterator[av.P
     while (piece := fifo.read(size, partial=True)) is not None:
         yield from stream.encode(piece)
     yield from stream.encode(None)
+
+
+@pytest.fixture
+def decoders() -> Callable[[], list[psutil.Process]]:
+    """Return a function that lists the decoding processes of this one."""
+    return lambda: [child for child in psutil.Process().children() if "decoding.py" in " ".join(child.cmdline())]

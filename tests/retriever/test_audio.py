@@ -269,12 +269,12 @@ def hours_of_silence(path: Path, hours: float) -> Path:
     return path
 
 
-def test_a_small_file_that_decodes_to_hours_is_read_in_constant_memory(tmp_path: Path) -> None:
+def test_a_small_file_that_decodes_to_hours_is_read_in_constant_memory(tmp_path: Path, decoders) -> None:
     path = hours_of_silence(tmp_path / "long.flac", 2)
     assert path.stat().st_size < 1_000_000
     tracemalloc.start()
     with open_audio(path, LIMITS) as stream:
-        (decoder,) = psutil.Process().children()
+        (decoder,) = decoders()
         num_samples = 0
         for block in stream:
             num_samples += len(block)
@@ -287,25 +287,25 @@ def test_a_small_file_that_decodes_to_hours_is_read_in_constant_memory(tmp_path:
     assert decoder_bytes < 100_000_000
 
 
-def test_a_small_file_that_decodes_to_more_than_the_limit_is_stopped(tmp_path: Path) -> None:
+def test_a_small_file_that_decodes_to_more_than_the_limit_is_stopped(tmp_path: Path, decoders) -> None:
     path = hours_of_silence(tmp_path / "long.flac", 1)
     with open_audio(path, replace(LIMITS, max_duration_s=600)) as stream, pytest.raises(AudioLimitExceeded, match="lasts more than 600 s"):
         collections.deque(stream, maxlen=0)
     assert 599 * SAMPLE_RATE_HZ <= stream.num_samples <= 600 * SAMPLE_RATE_HZ
-    assert not psutil.Process().children()
+    assert not decoders()
 
 
-def test_a_decoder_without_the_memory_it_needs_is_refused(tmp_path: Path, encode) -> None:
+def test_a_decoder_without_the_memory_it_needs_is_refused(tmp_path: Path, encode, decoders) -> None:
     path = encode(tmp_path / "a.wav", "pcm_s16le", tone(1))
     with pytest.raises((AudioLimitExceeded, DecoderCrashed)):
         decode(path, replace(LIMITS, max_decoder_bytes=100_000_000))
-    assert not psutil.Process().children()
+    assert not decoders()
 
 
-def test_a_decoder_that_stops_answering_is_killed(tmp_path: Path) -> None:
+def test_a_decoder_that_stops_answering_is_killed(tmp_path: Path, decoders) -> None:
     path = hours_of_silence(tmp_path / "long.flac", 0.5)
     with open_audio(path, replace(LIMITS, stall_timeout_s=0.3)) as stream:
-        (decoder,) = psutil.Process().children()
+        (decoder,) = decoders()
         decoder.suspend()
         with pytest.raises(DecoderCrashed, match=r"gave nothing for 0.3 s"):
             list(stream)
@@ -321,19 +321,19 @@ def test_a_slow_listener_is_not_a_stall(tmp_path: Path, encode) -> None:
     assert stream.num_samples == 10 * SAMPLE_RATE_HZ
 
 
-def test_a_decoder_that_dies_is_reported(tmp_path: Path) -> None:
+def test_a_decoder_that_dies_is_reported(tmp_path: Path, decoders) -> None:
     path = hours_of_silence(tmp_path / "long.flac", 0.5)
     with open_audio(path, LIMITS) as stream:
-        (decoder,) = psutil.Process().children()
+        (decoder,) = decoders()
         decoder.send_signal(signal.SIGSEGV)
         with pytest.raises(DecoderCrashed, match=r"died of signal 11 \(SIGSEGV\)"):
             list(stream)
 
 
-def test_leaving_early_ends_the_decoder(tmp_path: Path) -> None:
+def test_leaving_early_ends_the_decoder(tmp_path: Path, decoders) -> None:
     with open_audio(hours_of_silence(tmp_path / "long.flac", 0.5), LIMITS) as stream:
         next(iter(stream))
-    assert not psutil.Process().children()
+    assert not decoders()
 
 
 def test_a_sound_is_read_only_once(tmp_path: Path, encode) -> None:
