@@ -222,9 +222,11 @@ def _is_dead(part: Path) -> bool:
     if host == _host() and pid.isdecimal() and not psutil.pid_exists(int(pid)):
         return True
     try:
-        return time.time() - part.stat().st_mtime > STALE_S
+        status = part.stat()
     except FileNotFoundError:
         return False
+    is_linked = status.st_nlink > 1  # then it is as old as its source, which tells nothing
+    return not is_linked and time.time() - status.st_mtime > STALE_S
 
 
 def _size_of(file: Path) -> int:

@@ -41,12 +41,15 @@ class OwnPagesOnly:
             await refusal(scope, receive, send)
 
     def _is_own(self, headers: Headers) -> bool:
-        host = headers.get("host", "")
-        name = urlsplit(f"//{host}").hostname
+        host, origin = headers.get("host", ""), headers.get("origin")
+        try:
+            name = urlsplit(f"//{host}").hostname
+            sent_from = None if origin is None else urlsplit(origin).netloc
+        except ValueError:  # no address at all
+            return False
         if name is None or (self.hosts and name not in self.hosts):
             return False
-        origin = headers.get("origin")
-        return origin is None or urlsplit(origin).netloc == host
+        return sent_from is None or sent_from == host
 
 
 def own_hosts(bound_host: str, public_hosts: Iterable[str] = ()) -> frozenset[str]:

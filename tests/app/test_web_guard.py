@@ -49,6 +49,8 @@ def test_own_addresses_are_served(host: str) -> None:
         {"host": "localhost:8501", "origin": "http://evil.example"},
         {"host": "localhost:8501", "origin": "http://localhost:9999"},
         {"host": "localhost:8501", "origin": "null"},
+        {"host": "[::1"},
+        {"host": "localhost:8501", "origin": "http://[::1"},
     ],
 )
 def test_other_addresses_and_other_sites_are_refused(headers: dict[str, str]) -> None:

@@ -230,6 +230,14 @@ def test_dead_parts_are_swept_and_young_ones_of_others_are_not(library: SqlLibra
         assert (own.exists(), of_dead.exists(), of_other_host.exists(), old.exists()) == (True, False, True, False)
 
 
+def test_an_old_file_that_is_being_moved_in_is_not_swept(library: SqlLibrary, tmp_path: Path) -> None:
+    source = give(tmp_path)
+    os.utime(source, (time.time() - STALE_S - 60,) * 2)
+    with SoundFiles(tmp_path / "library", 0).take(source, move=True) as taken:
+        assert library.sweep() == 0
+        assert taken.part.read_bytes() == source.read_bytes()
+
+
 def test_expired_questions_are_deleted_with_their_sound(library: SqlLibrary, tmp_path: Path) -> None:
     old, young = (Question(audio=Audio(np.full(100, level, np.float32))) for level in (0.25, 0.5))
     now = datetime.now(UTC)
