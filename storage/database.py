@@ -43,7 +43,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Session]:
         """Open a transaction that reads. Raises DatabaseUnusable."""
-        with translated(self.engine.url), Session(self.engine, expire_on_commit=False) as session, session.begin():
+        with self._afresh_after_damage(), Session(self.engine, expire_on_commit=False) as session, session.begin():
             yield session
 
     @contextmanager
@@ -59,11 +59,21 @@ class Database:
             DiskFull: no room for it.
         """
         with (
-            translated(self.engine.url),
+            self._afresh_after_damage(),
             Session(self._durable if durable else self._writer, expire_on_commit=False) as session,
             session.begin(),
         ):
             yield session
+
+    @contextmanager
+    def _afresh_after_damage(self) -> Iterator[None]:
+        """Translate errors; let go of all connections when the database is unusable: they would not see the one put in its place."""
+        try:
+            with translated(self.engine.url):
+                yield
+        except DatabaseUnusable:
+            self.engine.dispose()
+            raise
 
     @property
     def is_sqlite(self) -> bool:
@@ -166,8 +176,8 @@ def explain(reason: str, url: URL) -> StorageError:
         return DatabaseUnusable(f"{_name(url)} was locked by another process for too long; let that finish or stop it, and try again")
     if "not a database" in said or "malformed" in said or "corrupt" in said:
         return DatabaseUnusable(
-            f"{_name(url)} is damaged or not a database ({reason}); put a backup (askaloud.db.backup-…) in its place,"
-            " or move it away to start anew"
+            f"{_name(url)} is damaged or not a database ({reason}); end askaloud, then put a backup (askaloud.db.backup-…) in its"
+            " place, or move it away to start anew"
         )
     return DatabaseUnusable(f"{_name(url)} cannot be used ({reason.strip()}); check that it exists and may be read and written")
 

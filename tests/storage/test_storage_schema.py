@@ -154,6 +154,22 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path, co
     assert database.read_bytes() == content
 
 
+def test_a_database_put_back_in_place_of_a_damaged_one_is_used_at_once(tmp_path: Path) -> None:
+    open_library(StorageConfig(tmp_path)).close()
+    database = tmp_path / DATABASE_NAME
+    good = database.read_bytes()
+    with closing(open_library(StorageConfig(tmp_path))) as library:
+        library.history.find(LOCAL_OWNER, HistoryQuery(), 1, 0)  # so a connection is open, whose cache lacks the tables asked for next
+        for suffix in ("-wal", "-shm"):
+            database.with_name(DATABASE_NAME + suffix).unlink(missing_ok=True)
+        database.write_bytes(b"x" * len(good))
+        with pytest.raises(DatabaseUnusable, match="end askaloud"):
+            library.lectures.list(LOCAL_OWNER, "any")
+        database.unlink()
+        database.write_bytes(good)
+        assert list(library.lectures.list(LOCAL_OWNER, "any")) == []
+
+
 def test_a_database_damaged_in_the_middle_is_found_by_the_check(tmp_path: Path) -> None:
     database = make_database(tmp_path / "library", RELEASED[-1] / "askaloud.db.sql")
     open_library(StorageConfig(database.parent)).close()
