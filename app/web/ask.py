@@ -48,7 +48,7 @@ def _inputs(qa: SpokenQA, scope: Scope) -> None:
             sound = None
             _microphone_hint()
     with typed, st.form("typed", enter_to_submit=True, height="stretch"):
-        text = st.text_input("Or type your question", placeholder="How do bees choose a new home?", key="typed_text")
+        text = st.text_input("Or type your question", placeholder="What size of room do honey bees want?", key="typed_text")
         sent = st.form_submit_button("Ask", type="primary", icon=":material/search:")
     if sent:
         with errors_shown():
