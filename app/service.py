@@ -21,6 +21,7 @@ from retriever.audio import open_audio, read_audio
 from retriever.base import Retriever, Segmenter
 from retriever.config import AudioLimits
 from retriever.domain import MAX_QUESTION_S, Audio, Hit, Question, Span
+from retriever.errors import AudioLimitExceeded
 from retriever.index import LiveIndex
 from storage.base import Library
 from storage.domain import (
@@ -182,7 +183,10 @@ class SpokenQA:
 
     def read_question(self, path: Path) -> Audio:
         """Read a spoken question of at most a minute from a file. Raises UnreadableAudio."""
-        return read_audio(path, self.limits, MAX_QUESTION_S)
+        try:
+            return read_audio(path, self.limits, MAX_QUESTION_S)
+        except AudioLimitExceeded as error:
+            raise AudioLimitExceeded(f"a spoken question may last {MAX_QUESTION_S:g} s at most: put it more briefly, or type it") from error
 
     # Lectures and the work on them
 

@@ -216,7 +216,9 @@ def test_an_empty_question_is_refused(call: Call, home_with_lecture: Path) -> No
 
 
 def test_a_sound_that_is_too_long_for_a_question_is_refused(call: Call, home_with_lecture: Path, short_lecture: Path) -> None:
-    assert "60" in call("ask", "--audio", short_lecture).error
+    error = call("ask", "--audio", short_lecture).error
+    assert "60 s at most" in error
+    assert "split" not in error
 
 
 # Listening
