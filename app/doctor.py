@@ -15,7 +15,7 @@ from app.errors import AppError, MicrophoneUnavailable
 from app.settings import Settings, config_path
 from app.shapes import JsonObject
 from generator.errors import GeneratorError
-from retriever.errors import IndexMissing, IndexUnusable, RetrieverError
+from retriever.errors import IndexUnusable, RetrieverError
 from storage.errors import StorageError
 
 if TYPE_CHECKING:
@@ -174,20 +174,21 @@ def _worker(parts: "Parts") -> Check:
 
 def _index(parts: "Parts") -> Check:
     """Compare the index with the library: the worker mends what differs, so nothing here is an error."""
-    from retriever.index import SegmentIndex  # noqa: PLC0415  a missing package is a finding, not the end of the doctor
+    from retriever.index import LiveIndex  # noqa: PLC0415  a missing package is a finding, not the end of the doctor
 
     retriever = parts.retriever
     wanted = parts.library.lectures.embedded_ids(retriever.fingerprint)
     rebuild = "the worker makes it again when it starts, or `askaloud rebuild` does"
     try:
-        found = SegmentIndex.open(parts.index_folder, retriever.fingerprint, retriever.dimension).ids
-    except IndexMissing as error:
-        return Check("index", True, "none yet" if not wanted else str(error), rebuild if wanted else "")
+        index = LiveIndex(parts.index_folder, retriever.fingerprint, retriever.dimension).current()  # a worker may be saving it
     except IndexUnusable as error:
         return Check("index", True, str(error), rebuild)
-    if found != wanted:
-        return Check("index", True, f"{len(found)} segments, in the library are {len(wanted)}", rebuild)
-    return Check("index", True, f"{len(found)} segments, as in the library")
+    if index is None:
+        return Check("index", True, "none yet", rebuild if wanted else "")
+    num_found = len(index.ids)
+    if index.ids != wanted:
+        return Check("index", True, f"{num_found} segments, in the library are {len(wanted)}", rebuild)
+    return Check("index", True, f"{num_found} segments, as in the library")
 
 
 def _sound_devices(_: Settings) -> Iterator[Check]:

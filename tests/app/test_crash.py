@@ -25,7 +25,7 @@ from app.settings import load_settings
 from retriever.audio import read_audio
 from retriever.config import AudioLimits
 from retriever.domain import SAMPLE_RATE_HZ, Question
-from retriever.index import SegmentIndex
+from retriever.index import LiveIndex
 from storage.domain import HistoryQuery, JobStage, JobState
 
 NUM_KILLS = 30
@@ -188,8 +188,8 @@ def kill_an_asker(chance: random.Random, promised: Promised) -> None:
 def index_is_level(parts: Parts) -> bool:
     """Whether the index on disk holds what the library holds."""
     fingerprint = parts.retriever.fingerprint
-    saved = SegmentIndex.open(parts.index_folder, fingerprint, parts.retriever.dimension)
-    return saved.ids == parts.library.lectures.embedded_ids(fingerprint)
+    saved = LiveIndex(parts.index_folder, fingerprint, parts.retriever.dimension).current()  # the worker may be saving it
+    return saved is not None and saved.ids == parts.library.lectures.embedded_ids(fingerprint)
 
 
 def check_all_is_done(qa: SpokenQA, parts: Parts) -> None:
