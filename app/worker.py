@@ -33,6 +33,7 @@ from storage.errors import StorageError
 BEAT_S = 2.0
 SAVE_EVERY_S = 5.0  # how long what was heard may take to become searchable
 IDLE_S = 0.3
+RETRY_S = 10.0  # after the index could not be saved
 KEEP_HOUSE_EVERY_S = 10.0  # it looks at every segment: 20 ms for a hundred hours of lectures
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ class IndexKeeper:
     def __post_init__(self) -> None:
         self._index = self._open()
         self._saved_at = 0.0
+        self._failed_at = -math.inf
         self._generation = -1  # of the library, that the index in memory is known to hold
         self._stamp = stamp(self.folder)
 
@@ -70,6 +72,8 @@ class IndexKeeper:
 
     def sync(self) -> None:
         """Make the index equal to the library, and save it if anything changed: the library, or the files by another's hand."""
+        if time.monotonic() - self._failed_at < RETRY_S:
+            return
         generation = self.library.lectures.generation(self.fingerprint)
         if generation == self._generation:
             if stamp(self.folder) == self._stamp:
@@ -98,7 +102,13 @@ class IndexKeeper:
         return len(self._index.ids)
 
     def _save(self, generation: int) -> None:
-        self._index.save(self.folder, generation)
+        """Save, or try again later where the disk is full: the library has everything, and listening goes on."""
+        try:
+            self._index.save(self.folder, generation)
+        except OSError as error:
+            log.warning("the index cannot be saved and is tried again in a while: %s", error)
+            self._failed_at = time.monotonic()
+            return
         self._generation, self._saved_at, self._stamp = generation, time.monotonic(), stamp(self.folder)
 
 

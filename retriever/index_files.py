@@ -71,7 +71,7 @@ def stamp(folder: Path) -> frozenset[tuple[str, int, int]]:
     """Return names, sizes and times of what lies in the folder: the same only while nobody has touched it. Empty if there is none."""
     try:
         found = [(path.name, path.stat()) for path in folder.iterdir()]
-    except FileNotFoundError:  # the folder, or a file between our two looks
+    except (FileNotFoundError, NotADirectoryError):  # the folder, or a file between our two looks
         return frozenset()
     return frozenset((name, facts.st_size, facts.st_mtime_ns) for name, facts in found)
 

@@ -21,11 +21,13 @@ from typing import Final
 import numpy as np
 
 from retriever import recognising
-from retriever.domain import Audio, SegmentAudio, Word
+from retriever.domain import Audio, SegmentAudio, Word, to_seconds
 from retriever.errors import RecognitionFailed
 from retriever.recognising import HEADER, PAD_CHUNKS, SETTINGS, SPEECH_PROBABILITY, Heard, Pcm
 
 NUM_ATTEMPTS: Final = 2  # a process may die through no fault of the sound: for want of memory, say
+PATIENCE_S: Final = 60.0  # a process that answers nothing for so long, and for each second of sound as long as below, hangs
+PATIENCE_FACTOR: Final = 20.0  # recognition takes 0.14 s for a second of sound on an idle core
 LOOK_AHEAD: Final = 2  # sounds in hand for each process, so that none waits for the reader
 
 Words = tuple[Word, ...]
@@ -54,7 +56,7 @@ class RecogniserProcess:
             place: names the sound in an error.
 
         Raises:
-            RecognitionFailed: the process died on this sound, twice, or was closed.
+            RecognitionFailed: the process died or hung on this sound, twice, or was closed.
         """
         pcm = (audio.samples * 32_767).astype(np.int16)
         failures: list[str] = []
@@ -80,9 +82,14 @@ class RecogniserProcess:
         process = self._begin()
         if process.stdin is None or process.stdout is None:
             raise ValueError("no pipes")  # cannot be: both are asked for
-        process.stdin.write(HEADER.pack(len(pcm)) + pcm.tobytes())
-        process.stdin.flush()
-        heard: Heard = json.loads(process.stdout.readline())
+        watchdog = threading.Timer(PATIENCE_S + PATIENCE_FACTOR * to_seconds(len(pcm)), process.kill)  # a hang ends as a death does
+        watchdog.start()
+        try:
+            process.stdin.write(HEADER.pack(len(pcm)) + pcm.tobytes())
+            process.stdin.flush()
+            heard: Heard = json.loads(process.stdout.readline())
+        finally:
+            watchdog.cancel()
         return heard
 
     def _begin(self) -> "subprocess.Popen[bytes]":

@@ -356,6 +356,17 @@ def test_an_index_lost_under_a_running_worker_is_saved_again(parts: Parts, qa: S
     assert qa.search(Question(text="heart")).hits
 
 
+def test_where_the_index_cannot_be_saved_listening_goes_on_and_the_next_worker_saves_it(fresh: Parts, tiny_lecture: Path) -> None:
+    fresh.index_folder.parent.mkdir(parents=True)
+    fresh.index_folder.write_bytes(b"a file where the folder should be: no more can be written than on a full disk")
+    build_app(fresh).ingest(tiny_lecture)
+    build_worker(fresh).run(once)
+    assert build_app(fresh).lectures()[0].is_complete
+    fresh.index_folder.unlink()
+    build_worker(fresh).run(once)
+    assert index_ids(fresh) == library_ids(fresh) != frozenset()
+
+
 def test_without_an_index_the_way_out_is_told(parts: Parts, qa: SpokenQA) -> None:
     shutil.rmtree(parts.index_folder)
     with pytest.raises(NothingToSearch, match="askaloud rebuild"):

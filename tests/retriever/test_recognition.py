@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 import pytest
 
-from retriever import recognising
+from retriever import recognising, recognition
 from retriever.audio import read_audio
 from retriever.config import AudioLimits
 from retriever.domain import Audio, Segment, SegmentAudio, Word, join_words
@@ -225,3 +225,14 @@ def test_listening_does_not_hold_up_other_threads(sounds: list[Audio]) -> None:
             time.sleep(0.001)
             longest, last = max(longest, time.monotonic() - last), time.monotonic()
         assert longest < 0.5  # in this process it would be all of the second it takes
+
+
+def test_a_process_that_hangs_is_ended_and_begun_again(sounds: list[Audio], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recognition, "PATIENCE_S", 6.0)
+    monkeypatch.setattr(recognition, "PATIENCE_FACTOR", 0.0)
+    with contextlib.closing(RecogniserProcess()) as process:
+        heard = process.words(sounds[0])
+        (child,) = children()
+        child.suspend()
+        assert process.words(sounds[0]) == heard
+        assert not child.is_running()
