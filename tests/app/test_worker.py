@@ -24,7 +24,7 @@ from retriever.config import AudioLimits, Cascade, FixedWindows
 from retriever.domain import SAMPLE_RATE_HZ, EmbeddedSegment, Question, SegmentAudio
 from retriever.errors import IndexUnusable
 from retriever.index import SegmentIndex
-from storage.domain import Job, JobStage, JobState
+from storage.domain import Job, JobKind, JobStage, JobState
 from storage.errors import NotFound, SoundMissing
 
 
@@ -91,6 +91,22 @@ class Deaf:
     def embed(self, sounds: Iterable[SegmentAudio]) -> Iterator[EmbeddedSegment]:
         assert list(sounds) == []
         yield from ()
+
+
+class Successor:
+    """A real retriever under another name, as its next version would be."""
+
+    fingerprint = "cascade-next"
+
+    def __init__(self, real: Retriever) -> None:
+        self._real = real
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._real, name)
+
+    def embed(self, sounds: Iterable[SegmentAudio]) -> Iterator[EmbeddedSegment]:
+        for one in self._real.embed(sounds):
+            yield replace(one, fingerprint=self.fingerprint)
 
 
 class LibraryDuring:
@@ -365,6 +381,21 @@ def test_where_the_index_cannot_be_saved_listening_goes_on_and_the_next_worker_s
     fresh.index_folder.unlink()
     build_worker(fresh).run(once)
     assert index_ids(fresh) == library_ids(fresh) != frozenset()
+
+
+def test_another_model_embeds_the_library_anew_in_the_background_beside_the_first(fresh: Parts, tiny_lecture: Path) -> None:
+    qa = build_app(fresh)
+    added = qa.ingest(tiny_lecture)
+    build_worker(fresh).run(once)
+    idle = iter([False, True])  # what is out of date is found when nothing else waits, and done next
+    replace(build_worker(fresh), retriever=Successor(fresh.retriever)).run(lambda: next(idle))  # type: ignore[arg-type]
+    lectures = fresh.library.lectures
+    assert lectures.embedded_ids(Successor.fingerprint) == library_ids(fresh) != frozenset()
+    assert lectures.heard(added.lecture.id, qa.owner, Successor.fingerprint) == qa.heard(added.lecture.id)
+    job = qa.lecture(added.lecture.id).job
+    assert job is not None
+    assert (job.kind, job.state) == (JobKind.REEMBED, JobState.DONE)
+    assert qa.search(Question(text="volcano")).hits
 
 
 def test_without_an_index_the_way_out_is_told(parts: Parts, qa: SpokenQA) -> None:
