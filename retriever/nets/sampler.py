@@ -62,8 +62,8 @@ class GlancingSampler(nn.Module):
         # The small number mends products such as 0.29 x 100 = 28.999..., whose floor would be one less than Algorithm 1's.
         num_replaced = torch.floor(self.config.ratio * num_errors.double() + 1e-9).long()
         draws = torch.rand(token_mask.shape, generator=generator, device=acoustic.device).masked_fill(~token_mask, math.inf)
-        places = draws.argsort(dim=1).argsort(dim=1)  # (B, N): of each position in a random order, padding last
-        replaced = (places < num_replaced.unsqueeze(-1)) & token_mask
+        order = draws.argsort(dim=1)  # (B, N): a random permutation of the real positions, then padding
+        replaced = order < num_replaced.unsqueeze(-1)
         true_rows = rows[targets.masked_fill(~replaced, 0)].to(acoustic.dtype)  # (B, N, D)
         mixed = torch.where(replaced.unsqueeze(-1), true_rows, acoustic)
         return Glanced(mixed.masked_fill(~token_mask.unsqueeze(-1), 0.0), replaced, num_errors)
