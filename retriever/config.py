@@ -65,7 +65,7 @@ class Cascade:
 
     kind: Literal["cascade"] = "cascade"
     num_workers: int = 0
-    lexical_weight: float = 0.4  # best of 0.2 to 0.8 on development questions; EXPERIMENTS.md
+    lexical_weight: float = 0.4  # flat from 0.4 to 0.8 on development questions; EXPERIMENTS.md
     num_candidates: int = 100
 
 
