@@ -36,6 +36,8 @@ def pack_speech(frames: Iterable[Frame], config: SpeechPauses) -> Iterator[Span]
     for frame in frames:
         for run in finder.add(frame):
             yield from packer.add(run)
+        if finder.is_silent:
+            yield from packer.wait(finder.now)
     for run in finder.finish():
         yield from packer.add(run)
     yield from packer.finish()
@@ -60,6 +62,16 @@ class SpeechFinder:
         self._quiet_since: int | None = None
         self._frames: list[Frame] = []  # of the run
         self._origin = 0  # where they begin
+
+    @property
+    def now(self) -> int:
+        """How many samples were taken."""
+        return self._now
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether no run is under way: the next one begins at `now`, less its padding, or later."""
+        return not self._is_speaking and self._end is None
 
     def add(self, frame: Frame) -> Iterator[Span]:
         """Take the next frame; yield runs that are complete."""
@@ -143,6 +155,15 @@ class Packer:
         self._runs.append(run)
         while self._extent() > self._max + self._min:  # so much look-ahead shows whether what follows is too short to stand alone
             yield from self._cut(is_closed=False)
+
+    def wait(self, now: int) -> Iterator[Span]:
+        """Yield what nothing can join any more, since the silence has lasted longer than a segment may."""
+        certain = now - self._max - FAR_APART
+        if self._runs and self._runs[-1].end < certain:
+            yield from self._close()
+        if self._pending is not None and not self._runs and self._pending.end < certain:
+            yield self._pending
+            self._pending = None
 
     def finish(self) -> Iterator[Span]:
         """Yield what is left."""

@@ -174,9 +174,9 @@ def test_a_dip_above_the_lower_threshold_is_no_pause() -> None:
     assert pack(frames)[0].num_samples > 220 * FRAME_SAMPLES
 
 
-@pytest.mark.parametrize("silence_frames", [0, 8])
-def test_segments_come_while_the_sound_goes_on(silence_frames: int) -> None:
-    """Endless speech, with and without pauses: memory and delay stay bounded."""
+@pytest.mark.parametrize(("silence_frames", "num_spans"), [(0, 200), (8, 200), (12_000, 10)])
+def test_segments_come_while_the_sound_goes_on(silence_frames: int, num_spans: int) -> None:
+    """Endless speech, without pauses, with short ones and with ones of minutes: memory and delay stay bounded."""
     consumed = 0
 
     def endless() -> Iterator[Frame]:
@@ -185,7 +185,7 @@ def test_segments_come_while_the_sound_goes_on(silence_frames: int) -> None:
             consumed += 1
             yield frame
 
-    for span in itertools.islice(pack_speech(endless(), CONFIG), 200):
+    for span in itertools.islice(pack_speech(endless(), CONFIG), num_spans):
         assert consumed * FRAME_SAMPLES - span.end < 75 * SAMPLE_RATE_HZ
 
 
