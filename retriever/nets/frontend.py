@@ -72,8 +72,11 @@ class Frontend(nn.Module):
     def forward(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return frames (B, U, F), 0 in padding, and their mask (B, U) of features (B, T, M) and mask (B, T)."""
         stacked, stacked_mask = stack_frames(features, mask, self.config.num_stacked, self.config.stride)
-        normalised = (stacked + self.shift) * self.scale
-        return normalised.masked_fill(~stacked_mask[:, :, None], 0.0), stacked_mask
+        return self.normalise(stacked, stacked_mask), stacked_mask
+
+    def normalise(self, stacked: Tensor, stacked_mask: Tensor) -> Tensor:
+        """Return (B, U, F), 0 in padding, of stacked frames (B, U, F) and their mask (B, U)."""
+        return ((stacked + self.shift) * self.scale).masked_fill(~stacked_mask[:, :, None], 0.0)
 
 
 class CmvnStatistics:

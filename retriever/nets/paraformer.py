@@ -41,13 +41,19 @@ class SpeechEncoder(nn.Module):
 
     def forward(self, frames: Tensor, frame_mask: Tensor) -> Tensor:
         """Return (B, T, D), 0 in padding, of frames (B, T, I) and mask (B, T)."""
+        return self.tapped(frames, frame_mask, self.config.num_encoder_blocks)[0]
+
+    def tapped(self, frames: Tensor, frame_mask: Tensor, num_blocks: int) -> tuple[Tensor, Tensor]:
+        """Return what `forward` returns, and the states (B, T, D) after the first `num_blocks` blocks, at least 1."""
         positions = sinusoidal_positions(frames.shape[1], self.config.input_dimension, frames.device)
         # The factor is FunASR's: the output's channels, though the input has another number.
         states = frames * math.sqrt(self.config.block.dimension) + positions.to(frames.dtype)
-        for block in self.blocks:
+        between = states
+        for number, block in enumerate(self.blocks, start=1):
             states = block(states, frame_mask)
+            between = states if number == num_blocks else between
         normalised: Tensor = self.norm(states)
-        return normalised.masked_fill(~frame_mask[:, :, None], 0.0)  # the predictor's convolution looks beyond the last frame
+        return normalised.masked_fill(~frame_mask[:, :, None], 0.0), between  # the predictor's convolution looks beyond the last frame
 
 
 class DecoderTail(nn.Module):
