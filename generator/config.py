@@ -18,4 +18,54 @@ class Extractive:
     max_answer_s: float = 20.0
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Send the question's sound (or words) and the sound of the moments found to a speech LLM behind vLLM's OpenAI protocol.
+
+    Attributes:
+        base_url: of the server, up to and with `/v1`.
+        model: as the server names it; empty takes the one it serves.
+        family: of `generator/families.py`; empty tells it from the model's name.
+        api_key_env: the environment variable that holds the key; the key itself is never kept.
+        timeout_s: for the whole answer; a server that does not even accept the connection is given up earlier.
+        temperature: 0 always takes the likeliest word.
+        max_tokens: of the answer at most.
+        max_clips: moments sent at most; more than a few make answers worse (docs/served.md).
+        max_citations: moments cited at most.
+    """
+
+    kind: Literal["served"] = "served"
+    base_url: str = "http://127.0.0.1:8000/v1"
+    model: str = ""
+    family: str = ""
+    api_key_env: str = "ASKALOUD_LLM_KEY"
+    timeout_s: float = 60.0
+    temperature: float = 0.0
+    max_tokens: int = 256
+    max_clips: int = 5
+    max_citations: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ServedText:
+    """Send the question's words and the words heard in the moments found to a text LLM: the cascade, as a control for `Served`.
+
+    Attributes:
+        structured: hold the answer to a JSON schema; switch it off for a server that cannot.
+
+    The others are those of `Served`.
+    """
+
+    kind: Literal["served-text"] = "served-text"
+    base_url: str = "http://127.0.0.1:8000/v1"
+    model: str = ""
+    api_key_env: str = "ASKALOUD_LLM_KEY"
+    timeout_s: float = 60.0
+    temperature: float = 0.0
+    max_tokens: int = 256
+    max_clips: int = 5
+    max_citations: int = 3
+    structured: bool = True
+
+
 GeneratorConfig: TypeAlias = Extractive
