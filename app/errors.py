@@ -6,7 +6,8 @@ AppError
 ├── NothingToSearch        there is no searchable lecture in the question's scope yet
 ├── WorkerBusy             another worker holds the lock
 ├── MicrophoneUnavailable  no PortAudio, no such device, or no permission
-└── RecordingFailed        recording stopped; what came before is kept
+├── RecordingFailed        recording stopped; what came before is kept
+└── DataSetUnusable        an evaluation's data set lacks files, has another layout, or cannot be made
 """
 
 
@@ -36,3 +37,7 @@ class MicrophoneUnavailable(AppError):
 
 class RecordingFailed(AppError):
     """Recording stopped; what came before is kept."""
+
+
+class DataSetUnusable(AppError):
+    """An evaluation's data set lacks files, has another layout, or cannot be made."""
