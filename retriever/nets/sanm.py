@@ -19,6 +19,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
+from retriever.nets.dropout import Dropout
+
 
 @dataclass(frozen=True, slots=True)
 class BlockConfig:
@@ -91,7 +93,7 @@ class Memory(nn.Module):
     def __init__(self, config: BlockConfig) -> None:
         super().__init__()
         self.taps = nn.Conv1d(config.dimension, config.dimension, config.num_taps, groups=config.dimension, bias=False)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.padding = ((config.num_taps - 1) // 2, config.num_taps - 1 - (config.num_taps - 1) // 2)
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
@@ -112,7 +114,7 @@ class SelfAttention(nn.Module):
         self.query_key_value = nn.Linear(input_dimension, 3 * config.dimension)
         self.out = nn.Linear(config.dimension, config.dimension)
         self.memory = Memory(config)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
         """Return (B, T, D) of states (B, T, I) and mask (B, T)."""
@@ -131,7 +133,7 @@ class CrossAttention(nn.Module):
         self.query = nn.Linear(config.dimension, config.dimension)
         self.key_value = nn.Linear(config.dimension, 2 * config.dimension)
         self.out = nn.Linear(config.dimension, config.dimension)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, tokens: Tensor, frames: Tensor, frame_mask: Tensor) -> Tensor:
         """Return (B, N, D) of tokens (B, N, D), frames (B, T, D) and their mask (B, T)."""
@@ -148,7 +150,7 @@ class FeedForward(nn.Module):
         super().__init__()
         self.widen = nn.Linear(config.dimension, config.feed_forward_dimension)
         self.narrow = nn.Linear(config.feed_forward_dimension, config.dimension)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, states: Tensor) -> Tensor:
         """Return (B, T, D) of states (B, T, D)."""
@@ -164,7 +166,7 @@ class NormedFeedForward(nn.Module):
         self.widen = nn.Linear(config.dimension, config.feed_forward_dimension)
         self.norm = nn.LayerNorm(config.feed_forward_dimension, eps=config.layer_norm_eps)
         self.narrow = nn.Linear(config.feed_forward_dimension, config.dimension, bias=False)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, states: Tensor) -> Tensor:
         """Return (B, N, D) of states (B, N, D)."""
@@ -185,7 +187,7 @@ class EncoderBlock(nn.Module):
         self.attention = SelfAttention(input_dimension, config)
         self.feed_forward_norm = nn.LayerNorm(config.dimension, eps=config.layer_norm_eps)
         self.feed_forward = FeedForward(config)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
         """Return (B, T, D) of states (B, T, I) and mask (B, T); rows of padding mean nothing."""
@@ -210,7 +212,7 @@ class DecoderBlock(nn.Module):
         self.memory = Memory(config)
         self.attention_norm = nn.LayerNorm(config.dimension, eps=config.layer_norm_eps)
         self.attention = CrossAttention(config)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, tokens: Tensor, token_mask: Tensor, frames: Tensor, frame_mask: Tensor) -> Tensor:
         """Return (B, N, D) of tokens (B, N, D) and frames (B, T, D) with their masks; rows of padding mean nothing."""
