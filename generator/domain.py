@@ -63,13 +63,16 @@ class Answer:
     """What the lectures say to a question, or that they do not say it.
 
     Attributes:
-        text: the answer's words; when not supported, a sentence that says so; when failed, what went wrong and the way out.
+        text: the answer's words, while streaming those that came so far; when not supported, a sentence that says so; when failed, what
+            went wrong and the way out.
         citations: the moments it rests on, best first; empty when not supported.
         supported: False when the lectures do not hold an answer.
-        confidence: calibrated probability in [0, 1] that the evidence holds the answer.
+        confidence: calibrated probability in [0, 1] that the evidence holds the answer; always the embedded generator's, also of what a
+            model server answered, whose own certainty nobody has calibrated.
         nearest: when not supported, the moments that came nearest, offered as such.
         model: names what answered.
         settings: its configuration as one line of JSON.
+        note: what else a reader has to know, in sentences: that another generator had to step in and why, or what was not sent; else empty.
     """
 
     text: str
@@ -80,3 +83,4 @@ class Answer:
     settings: str
     nearest: tuple[Citation, ...] = ()
     status: AnswerStatus = AnswerStatus.COMPLETE
+    note: str = ""

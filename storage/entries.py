@@ -98,6 +98,7 @@ def _answer(row: AnswerRow, citations: Sequence[Citation], nearest: Sequence[Cit
         settings=row.settings,
         nearest=tuple(nearest),
         status=row.status,
+        note=row.note,
     )
 
 

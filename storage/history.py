@@ -58,6 +58,7 @@ class SqlHistory(Shelf):
                     settings=answer.settings,
                     retriever=retriever,
                     timings_ms=dict(timings_ms),
+                    note=answer.note,
                 )
             )
             session.flush()

@@ -25,6 +25,9 @@ def _words(enum: type[JobKind | JobState | JobStage | AnswerStatus]) -> Enum:
     return Enum(enum, values_callable=lambda kinds: [kind.value for kind in kinds], native_enum=False, create_constraint=False, length=20)
 
 
+EMPTY = text("''")  # the default of a column that was added to a table with rows
+
+
 class Base(DeclarativeBase):
     """Base of all tables; names of constraints are fixed so that migrations can speak of them."""
 
@@ -238,6 +241,7 @@ class AnswerRow(Base):
     retriever: Mapped[str] = mapped_column(Fingerprint)
     timings_ms: Mapped[Any] = mapped_column(JsonText)
     answered_at: Mapped[datetime] = mapped_column(default=utc_now)
+    note: Mapped[str] = mapped_column(server_default=EMPTY)
 
 
 class _Moment:

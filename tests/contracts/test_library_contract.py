@@ -580,7 +580,7 @@ class TestHistory:
         question = Question(text="and then?")
         library.history.add_question(question, LOCAL_OWNER)
         evidence = list(library.lectures.evidence([hit(one) for one in segments], LOCAL_OWNER, MODEL))
-        streaming = Answer("Bec", (), True, 0.5, "m", "{}", status=AnswerStatus.STREAMING)
+        streaming = Answer("Bec", (), True, 0.5, "m", "{}", status=AnswerStatus.STREAMING, note="Two moments were not sent.")
         library.history.add_answer(question.id, LOCAL_OWNER, streaming, evidence, MODEL, {})
         found = library.history.get(question.id, LOCAL_OWNER)
         assert found.answer == streaming

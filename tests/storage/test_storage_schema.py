@@ -88,6 +88,7 @@ def test_a_database_of_a_released_schema_is_opened_and_reads(released: Path, tmp
     assert falls.question.scope == {info.lecture.id}
     assert falls.answer is not None
     assert falls.answer.citations == (Citation(heard[0].segment, Span(0, 9000), "apples fall"),)
+    assert falls.answer.note == ("" if released.name == "schema-0001" else "The model server could not be reached.")
     assert falls.evidence[0].hit.features.coverage == 1.0
     assert not falls.evidence[0].lecture_deleted
     assert falls.timings_ms == {"encode": 1.0, "search": 2.0, "answer": 3.0, "total": 6.0}
