@@ -101,7 +101,8 @@ class Augmentation:
 def resampled(sound: Sound, speed: float) -> Sound:
     """Return the sound played `speed` times as fast, its pitch with it; linear interpolation."""
     times = np.arange(0, len(sound) - 1, speed)
-    return np.interp(times, np.arange(len(sound)), sound).astype(np.float32)
+    played: Sound = np.interp(times, np.arange(len(sound)), sound).astype(np.float32)
+    return played
 
 
 def _reverberated(sound: Sound, response: Sound) -> Sound:
