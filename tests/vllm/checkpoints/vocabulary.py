@@ -9,11 +9,13 @@ from transformers import PreTrainedTokenizerFast
 
 END, START, PAD = "<|im_end|>", "<|im_start|>", "<|endoftext|>"
 MAX_TOKENS = 8192
-SENTENCES = """Answer the question from the numbered clips of the lectures, and from nothing else.
-Clip 1 of the lecture, from 0:00 to 0:30. Clip 2 of the lecture. Question: what does the speaker say?
-The speaker explains why the step must be small. The lectures do not say it. I do not know.
-{"answer": "the heart beats every day", "clips": [1, 2], "supported": true} {"supported": false}
-0 1 2 3 4 5 6 7 8 9 . , : ; ? ! yes no true false answer clip clips lecture user assistant system""".split("\n")
+SENTENCES = [
+    "Answer the question from the numbered clips of the lectures, and from nothing else.",
+    "Clip 1 of the lecture, from 0:00 to 0:30. Clip 2 of the lecture. Question: what does the speaker say?",
+    "The speaker explains why the step must be small. The lectures do not say it. I do not know.",
+    '{"answer": "the heart beats every day", "clips": [1, 2], "supported": true} {"supported": false}',
+    "0 1 2 3 4 5 6 7 8 9 . , : ; ? ! yes no true false answer clip clips lecture user assistant system",
+]
 
 
 def learn_bpe(vocab_size: int = 600) -> Tokenizer:
