@@ -216,7 +216,8 @@ def run(trainer: Trainer, batches: Batches, arguments: argparse.Namespace, pronu
             trainer.save()
             saved = time.monotonic()
     trainer.save()
-    log.info("step %d, phone errors %s", trainer.step, evaluated(trainer, arguments.speech, pronunciations, 10 * arguments.max_clips))
+    if trainer.step == trainer.schedule.steps:
+        log.info("finished, phone errors %s", evaluated(trainer, arguments.speech, pronunciations, 10 * arguments.max_clips))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
