@@ -7,7 +7,9 @@ AppError
 ├── WorkerBusy             another worker holds the lock
 ├── MicrophoneUnavailable  no PortAudio, no such device, or no permission
 ├── RecordingFailed        recording stopped; what came before is kept
-└── DataSetUnusable        an evaluation's data set lacks files, has another layout, or cannot be made
+├── DataSetUnusable        an evaluation's data set lacks files, has another layout, or cannot be made
+├── VllmMissing            vLLM is not installed where it was looked for
+└── LlmServerFailed        a model server does not start, cannot be reached, or does not answer
 """
 
 
@@ -41,3 +43,11 @@ class RecordingFailed(AppError):
 
 class DataSetUnusable(AppError):
     """An evaluation's data set lacks files, has another layout, or cannot be made."""
+
+
+class VllmMissing(AppError):
+    """VLLM is not installed where it was looked for."""
+
+
+class LlmServerFailed(AppError):
+    """A model server does not start, cannot be reached, or does not answer."""

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli import adding, asking, keeping, serving
+from app.cli import adding, asking, evaluating, keeping, serve_llm, serving
 from app.errors import AppError
 from generator.errors import GeneratorError
 from retriever.errors import RetrieverError
@@ -25,7 +25,7 @@ commands = typer.Typer(
     no_args_is_help=False,
     pretty_exceptions_enable=False,
 )
-for concern in (adding, asking, keeping, serving):
+for concern in (adding, asking, keeping, serving, serve_llm, evaluating):
     concern.register(commands)
 
 
