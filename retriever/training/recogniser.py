@@ -228,7 +228,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--lexicon", type=Path, required=True)
     parser.add_argument("--phones", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True, help="checkpoints")
-    parser.add_argument("--shares", default="real=0.3,pseudo=0.08,flite=0.37,espeak=0.25")
+    parser.add_argument("--shares", default="real=0.35,flite=0.4,espeak=0.25", help="of the time heard, for each source")
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--decay-steps", type=int, default=0, help="0: a quarter of the steps")
     parser.add_argument("--num-blocks", type=int, default=8)

@@ -121,7 +121,7 @@ class BatchConfig:
     """How batches are made.
 
     Attributes:
-        shares: of each source's folder among the clips.
+        shares: of each source's folder in the time that is heard.
         batch_s: of sound in a batch, padding counted.
         pool_s: of sound in a round.
         speeds: range that unaligned clips are played at.
@@ -160,12 +160,14 @@ class Batches:
         if not names:
             raise FileNotFoundError(f"{self._folder} holds no shard of {', '.join(sources)}: make the speech corpus first")
         shares = np.array([self._config.shares[name] for name in names])
+        drawing = [np.cumsum([one.num_samples for one in sources[name]]) for name in names]  # long clips as often as they are long
         pool: list[Utterance] = []
-        seconds = 0.0
-        while seconds < self._config.pool_s:
-            source = sources[names[generator.choice(len(names), p=shares / shares.sum())]]
-            pool.append(source[generator.integers(len(source))])
-            seconds += pool[-1].num_samples / 16_000
+        seconds = np.zeros(len(names))
+        while seconds.sum() < self._config.pool_s:
+            behind = int(np.argmax(shares / shares.sum() * seconds.sum() - seconds))
+            place = np.searchsorted(drawing[behind], generator.integers(drawing[behind][-1]), side="right")
+            pool.append(sources[names[behind]][place])
+            seconds[behind] += pool[-1].num_samples / 16_000
         pool.sort(key=lambda one: one.num_samples)
         groups: list[list[Utterance]] = [[]]
         for one in pool:

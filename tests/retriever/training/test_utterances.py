@@ -98,3 +98,14 @@ def test_a_shard_that_appears_later_is_taken_in(tmp_path: Path, pronunciations: 
 def test_a_folder_without_speech_is_refused(tmp_path: Path, pronunciations: Pronunciations) -> None:
     with pytest.raises(FileNotFoundError, match="speech corpus"):
         next(batches(tmp_path, pronunciations).round(0, 0))
+
+
+def test_each_source_is_heard_for_its_share_of_the_time(tmp_path: Path, pronunciations: Pronunciations) -> None:
+    write_shard(tmp_path / "a", "000", [{"text": "cat", "samples": 16_000}] * 3)
+    write_shard(tmp_path / "b", "000", [{"text": "cat sat", "samples": 64_000}])
+    config = {"shares": {"a": 0.25, "b": 0.75}, "batch_s": 20.0, "pool_s": 400.0, "speeds": (1.0, 1.0)}
+    seconds = {3: 0.0, 6: 0.0}
+    for batch in batches(tmp_path, pronunciations, **config).round(0, 0):
+        for num_phones in batch.num_phones.tolist():
+            seconds[num_phones] += {3: 1.0, 6: 4.0}[num_phones]
+    assert seconds[3] / sum(seconds.values()) == pytest.approx(0.25, abs=0.02)
