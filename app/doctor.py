@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from app.errors import AppError, MicrophoneUnavailable
 from app.settings import Settings, config_path
 from app.shapes import JsonObject
+from generator.config import Served, ServedText
 from generator.errors import GeneratorError
 from retriever.errors import IndexUnusable, RetrieverError
 from storage.errors import StorageError
@@ -206,7 +207,14 @@ def _sound_devices(_: Settings) -> Iterator[Check]:
 
 
 def _model_server(settings: Settings) -> Iterator[Check]:
-    yield Check("model server", True, f"none is configured, and none is needed: {settings.generator.kind!r} answers in this process")
+    generator = settings.generator
+    if isinstance(generator, Served | ServedText):
+        from app.llm_checks import check_server  # noqa: PLC0415  only who has a model server pays for it
+
+        for ok, message, way_out in check_server(generator):
+            yield Check("model server", ok, message, way_out)
+    else:
+        yield Check("model server", True, f"none is configured, and none is needed: {generator.kind!r} answers in this process")
 
 
 def _requirement(line: str) -> tuple[str, str]:

@@ -1,7 +1,7 @@
 """Families of speech LLMs: what each may be sent, and how vLLM has to be started for it; one frozen record each.
 
 A family says how long a clip may be and how many go into one prompt, because servers do not: vLLM cuts a clip of 45 s to 30 s for
-Qwen2-Audio and answers 200. What is not `verified_with` a server was written from its makers' and vLLM's documentation and was never run here.
+Qwen2-Audio and answers 200. What is not `verified_with` a server was written from its makers' and vLLM's documentation, never run here.
 """
 
 from collections.abc import Sequence
