@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, assert_never
 
 from generator.base import Generator
 from generator.calibration import load_calibration
-from generator.config import Extractive, GeneratorConfig
+from generator.config import Extractive, GeneratorConfig, Served, ServedText
 from generator.extractive import ExtractiveGenerator
 from generator.ranking import SpanRanker
 from generator.wording import load_rarity
 
 if TYPE_CHECKING:
+    from generator.served import ServedGenerator
     from retriever.sentence_encoder import Vectors
 
 
@@ -30,8 +31,28 @@ def build_generator(config: GeneratorConfig, retriever_kind: str, language: str 
             calibration = load_calibration(retriever_kind, language)
             ranker = SpanRanker(ShippedEncoder(), load_rarity(), calibration.span_weights)
             return ExtractiveGenerator(config, calibration, ranker)
+        case Served() | ServedText():
+            return build_served(config, build_generator(Extractive(), retriever_kind, language))
         case _:
             assert_never(config)
+
+
+def build_served(config: Served | ServedText, embedded: Generator) -> "ServedGenerator":
+    """Return a generator that asks a model server; nothing is sent, and nothing of LangChain loaded, before the first question.
+
+    Args:
+        config: its type chooses between sound and words.
+        embedded: gives the confidence, from what was measured with it.
+
+    Raises:
+        FamilyUnknown: the record names a family that is none.
+    """
+    from generator.model_server import ModelServer  # noqa: PLC0415 - only who is answered by a server pays for it
+    from generator.served import ServedGenerator, SoundBriefing, WordsBriefing  # noqa: PLC0415
+
+    server = ModelServer(config.base_url, config.api_key_env, config.timeout_s)
+    briefing = SoundBriefing(config) if isinstance(config, Served) else WordsBriefing(config)
+    return ServedGenerator(config, server, briefing, lambda question, evidence: embedded.answer(question, evidence).confidence)
 
 
 class ShippedEncoder:

@@ -68,4 +68,4 @@ class ServedText:
     structured: bool = True
 
 
-GeneratorConfig: TypeAlias = Extractive
+GeneratorConfig: TypeAlias = Extractive | Served | ServedText

@@ -46,7 +46,15 @@ class ClientMissing(GeneratorError):
 
 
 class ServedError(GeneratorError):
-    """A model server gave no usable answer."""
+    """A model server gave no usable answer.
+
+    Attributes:
+        partial: what of an answer had come until then, as the user saw it; mostly empty.
+    """
+
+    def __init__(self, message: str, partial: str = "") -> None:
+        super().__init__(message)
+        self.partial = partial
 
 
 class ServerLost(ServedError):
@@ -54,15 +62,7 @@ class ServerLost(ServedError):
 
 
 class ServerBrokeOff(ServedError):
-    """The server stopped in the middle of an answer.
-
-    Attributes:
-        partial: what had come until then, as the user saw it.
-    """
-
-    def __init__(self, message: str, partial: str = "") -> None:
-        super().__init__(message)
-        self.partial = partial
+    """The server stopped in the middle of an answer."""
 
 
 class ServerSlow(ServedError):
