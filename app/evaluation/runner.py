@@ -22,7 +22,7 @@ from app.evaluation.sides import FUSED, score
 from app.evaluation.sounds import Noise
 from app.evaluation.systems import Source, System, needs_sound
 from app.evaluation.transcripts import WordErrors, said_in, word_errors
-from retriever.build import build_fusion, build_retriever, build_segmenter
+from retriever.build import build_fusion, build_segmenter
 from retriever.config import SegmentationConfig
 from retriever.domain import EmbeddedSegment, EncodedQuestion, Span, join_words, to_seconds
 
@@ -86,7 +86,7 @@ class Runner:
     def _outcome(self, system: System, segmentation: SegmentationConfig, noise: Noise, forms: Sequence[str]) -> Outcome:
         self._tell(f"{system.name}, {describe(segmentation)}, {noise.name}")
         spans = self._spans(segmentation) if system.source is not Source.TEXT else {}
-        with closing(build_retriever(system.retriever)) as retriever:
+        with closing(system.build()) as retriever:
             listener = Listener(system, retriever, describe(segmentation), noise)
             name = (retriever.fingerprint, system.source.value)
             kept = self._cache("contexts", *name, describe(segmentation), repr(noise))

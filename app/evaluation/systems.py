@@ -1,8 +1,8 @@
 """What is compared: named systems, each a retriever and what it is given.
 
 `cascade` and every other kind of retriever is a system by its kind. `text` is the upper bound: the words that were truly said in the same
-segments, through the text encoder and the fusion of the default retriever. `NAME=KIND[:FOLDER][@said|@text]` names any other: other weights
-of the same kind are how a control is run that differs in its training.
+segments, through the text encoder and the fusion of the default retriever. Any other is `NAME=KIND[+FIELD=VALUE…][:FOLDER][@said|@text]`:
+other weights of the same kind are how a control is run that differs in its training.
 """
 
 import re
@@ -13,9 +13,13 @@ from pathlib import Path
 
 from app.errors import CommandMisused
 from app.settings import Settings, with_kinds
-from retriever.config import RetrieverConfig
+from retriever.base import Retriever
+from retriever.build import build_retriever
+from retriever.config import Clsr, RetrieverConfig
 
-WEIGHT_FIELDS = ("weights", "model", "folder")  # what records call the folder of their weights
+_PATTERN = re.compile(
+    r"(?:(?P<name>[\w.-]+)=)?(?P<kind>[\w-]+)(?P<options>(?:\+\w+=[\w.]+)*)(?::(?P<folder>[^@]+))?(?:@(?P<source>said|text|sound))?"
+)
 
 
 class Source(Enum):
@@ -28,15 +32,36 @@ class Source(Enum):
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """A retriever under a name."""
+    """A retriever under a name.
+
+    Attributes:
+        weights: a folder of weights of this kind; None takes what ships.
+    """
 
     name: str
     retriever: RetrieverConfig
     source: Source = Source.SOUND
+    weights: Path | None = None
 
-    def describe(self) -> dict[str, str]:
-        """Return what reports say of it."""
-        return {"name": self.name, "retriever": repr(self.retriever), "source": self.source.value}
+    def describe(self) -> dict[str, str | None]:
+        """Return what reports say of it; of the folder only its name, the weights are told by the fingerprint of each outcome."""
+        weights = self.weights.name if self.weights else None
+        return {"name": self.name, "retriever": repr(self.retriever), "source": self.source.value, "weights": weights}
+
+    def build(self) -> Retriever:
+        """Return the retriever; models are loaded on first use.
+
+        Raises:
+            ModelFilesMissing: weights are absent.
+            CommandMisused: this kind of retriever takes no other weights.
+        """
+        if self.weights is None:
+            return build_retriever(self.retriever)
+        if isinstance(self.retriever, Clsr):
+            from retriever.clsr import ClsrRetriever  # noqa: PLC0415 - only who runs it pays for it
+
+            return ClsrRetriever(self.retriever, self.weights)
+        raise CommandMisused(f"a retriever of kind {self.retriever.kind} always uses what ships with it; leave {self.weights} out")
 
 
 def parse_systems(text: str, settings: Settings) -> list[System]:
@@ -63,21 +88,25 @@ def _parse(text: str, settings: Settings) -> System:
         return System(text, settings.retriever, Source.SAID)
     if text == "text-whole":
         return System(text, settings.retriever, Source.TEXT)
-    parsed = re.fullmatch(r"(?:(?P<name>[\w.-]+)=)?(?P<kind>[\w-]+)(?::(?P<folder>[^@]+))?(?:@(?P<source>said|text|sound))?", text)
+    parsed = _PATTERN.fullmatch(text)
     if parsed is None:
-        raise CommandMisused(f"{text!r} is no system: say text, text-whole, a kind of retriever, or NAME=KIND[:FOLDER][@said|@text]")
-    config = with_kinds(settings, parsed["kind"], None).retriever
-    if parsed["folder"]:
-        config = _with_weights(config, Path(parsed["folder"]))
-    return System(parsed["name"] or text, config, Source(parsed["source"] or "sound"))
+        raise CommandMisused(f"{text!r} is no system: say text, text-whole, KIND, or NAME=KIND[+FIELD=VALUE…][:FOLDER][@said|@text]")
+    config = _with_options(with_kinds(settings, parsed["kind"], None).retriever, parsed["options"])
+    weights = Path(parsed["folder"]) if parsed["folder"] else None
+    if weights and not weights.is_dir():
+        raise CommandMisused(f"{weights} is no folder of weights; name the one that training wrote")
+    return System(parsed["name"] or text, config, Source(parsed["source"] or "sound"), weights)
 
 
-def _with_weights(config: RetrieverConfig, folder: Path) -> RetrieverConfig:
-    """Return the record with other weights."""
-    names = [field.name for field in fields(config) if field.name in WEIGHT_FIELDS]
-    if not names:
-        raise CommandMisused(f"a retriever of kind {config.kind} always uses what ships with it; leave {folder} out")
-    if not folder.is_dir():
-        raise CommandMisused(f"{folder} is no folder of weights; name the one that training wrote")
-    changes: dict[str, Path] = {names[0]: folder}
-    return replace(config, **changes)  # type: ignore[arg-type]  # which record it is shows only when it runs
+def _with_options(config: RetrieverConfig, options: str) -> RetrieverConfig:
+    """Return the record with fields of numbers set as `+FIELD=VALUE` says."""
+    known = {field.name: type(getattr(config, field.name)) for field in fields(config)}
+    for option in options.split("+")[1:]:
+        name, _, value = option.partition("=")
+        if known.get(name) not in (int, float):
+            raise CommandMisused(f"a retriever of kind {config.kind} has no number called {name!r}: it has {', '.join(known)}")
+        try:
+            config = replace(config, **{name: known[name](value)})
+        except ValueError as error:
+            raise CommandMisused(f"{value!r} is no value for {name}; give a number") from error
+    return config
