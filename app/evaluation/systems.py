@@ -15,7 +15,7 @@ from app.errors import CommandMisused
 from app.settings import Settings, with_kinds
 from retriever.base import Retriever
 from retriever.build import build_retriever
-from retriever.config import Clsr, RetrieverConfig
+from retriever.config import RetrieverConfig
 
 _PATTERN = re.compile(
     r"(?:(?P<name>[\w.-]+)=)?(?P<kind>[\w-]+)(?P<options>(?:\+\w+=[\w.]+)*)(?::(?P<folder>[^@]+))?(?:@(?P<source>said|text|sound))?"
@@ -57,7 +57,7 @@ class System:
         """
         if self.weights is None:
             return build_retriever(self.retriever)
-        if isinstance(self.retriever, Clsr):
+        if self.retriever.kind == "clsr":
             from retriever.clsr import ClsrRetriever  # noqa: PLC0415 - only who runs it pays for it
 
             return ClsrRetriever(self.retriever, self.weights)

@@ -37,13 +37,9 @@ needs_flite = pytest.mark.skipif(shutil.which("flite") is None, reason="flite is
 
 
 def embedded(vectors: np.ndarray, texts: list[str], lecture: int) -> list[EmbeddedSegment]:
-    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    return [
-        EmbeddedSegment(
-            Segment(UUID(int=lecture), n, n + 1, UUID(int=lecture)), unit[n].astype(np.float32), (Word(text, n, n + 1),), "made"
-        )
-        for n, (row, text) in enumerate(zip(unit.astype(np.float32), texts, strict=True))
-    ]
+    unit = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    here = UUID(int=lecture)
+    return [EmbeddedSegment(Segment(here, n, n + 1, here), unit[n], (Word(text, n, n + 1),), "made") for n, text in enumerate(texts)]
 
 
 def made_up(seed: int) -> tuple[list[EncodedQuestion], list[list[EmbeddedSegment]]]:
