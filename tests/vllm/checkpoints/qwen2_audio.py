@@ -12,7 +12,7 @@ from transformers import (
     Qwen2AudioProcessor,
     WhisperFeatureExtractor,
 )
-from vocabulary import END, MAX_TOKENS, PAD, make_tokenizer, padded_size, speak_in_letters, texts_of
+from vocabulary import END, MAX_TOKENS, PAD, SHARPER, make_tokenizer, padded_size, speak_in_letters, texts_of
 
 AUDIO, AUDIO_BEGIN, AUDIO_END = "<|AUDIO|>", "<|audio_bos|>", "<|audio_eos|>"
 
@@ -48,6 +48,10 @@ def main(folder: Path) -> None:
     )
     torch.manual_seed(0)
     model = Qwen2AudioForConditionalGeneration(config).to(torch.bfloat16)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "language_model" in name and ("q_proj" in name or "k_proj" in name):
+                weight.mul_(SHARPER)
     model.generation_config = GenerationConfig(**ends)
     model.save_pretrained(folder)
     extractor = WhisperFeatureExtractor(feature_size=128, sampling_rate=16000, hop_length=160, chunk_length=30, n_fft=400)

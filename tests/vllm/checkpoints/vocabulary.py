@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 END, START, PAD = "<|im_end|>", "<|im_start|>", "<|endoftext|>"
 MAX_TOKENS = 16384
-SILENT = ("]", "false")
+SHARPER = 10.0  # random attention is nearly uniform: made sharper, the model hears what comes when
 SENTENCES = [
     "Answer the question from the numbered clips of the lectures, and from nothing else.",
     "Clip 1 of the lecture, from 0:00 to 0:30. Clip 2 of the lecture. Question: what does the speaker say?",
@@ -67,8 +67,8 @@ def speak_in_letters(rows: torch.Tensor, texts: list[str | None]) -> None:
     """Change output rows (V, D) in place so that greedy decoding of random weights gives printable text.
 
     Rows of special tokens, broken UTF-8, control characters and blanks become zero: their logit is 0, and among hundreds of random
-    logits the largest is above that. So do those that say that nothing is supported or that end a list at once: what reads the answers
-    shall find clips in them. The rest are made larger, so that rounding does not decide.
+    logits the largest is above that. So do those with which "false" begins or a list ends: what reads the answers shall find clips in
+    them. The rest are made larger, so that rounding does not decide.
 
     Args:
         rows: of the output layer.
@@ -76,10 +76,15 @@ def speak_in_letters(rows: torch.Tensor, texts: list[str | None]) -> None:
     """
     with torch.no_grad():
         for index in range(len(rows)):
-            text = texts[index] if index < len(texts) else None
-            if not text or not text.isascii() or not text.isprintable() or not text.strip() or any(end in text for end in SILENT):
+            if not _speakable(texts[index] if index < len(texts) else None):
                 rows[index] = 0
         rows.mul_(8)
+
+
+def _speakable(text: str | None) -> bool:
+    if not text or not text.isascii() or not text.isprintable() or not text.strip():
+        return False
+    return "]" not in text and not "false".startswith(text)
 
 
 def texts_of(tokenizer: PreTrainedTokenizerFast) -> list[str | None]:

@@ -9,7 +9,7 @@ import torch
 from mistral_common.tokens.tokenizers.base import SpecialTokens
 from safetensors.torch import save_file
 from tokenizers import pre_tokenizers
-from vocabulary import MAX_TOKENS, learn_bpe, speak_in_letters
+from vocabulary import MAX_TOKENS, SHARPER, learn_bpe, speak_in_letters
 
 DIM, HIDDEN, NUM_LAYERS, NUM_HEADS = 64, 128, 2, 2
 AUDIO_DIM, AUDIO_HIDDEN, NUM_AUDIO_LAYERS, NUM_AUDIO_HEADS = 64, 128, 2, 4
@@ -185,7 +185,10 @@ def _decoder_layer(prefix: str) -> dict[str, tuple[int, ...]]:
 def _drawn(name: str, shape: tuple[int, ...]) -> torch.Tensor:
     if name.endswith("norm.weight"):
         return torch.ones(shape)
-    return torch.zeros(shape) if name.endswith("bias") else torch.randn(shape) * 0.05
+    if name.endswith("bias"):
+        return torch.zeros(shape)
+    sharp = name.startswith("layers.") and name.endswith(("wq.weight", "wk.weight"))
+    return torch.randn(shape) * (0.02 * SHARPER if sharp else 0.05)
 
 
 if __name__ == "__main__":
