@@ -165,7 +165,7 @@ class Worker:
         try:
             message = self._decode(job) if not self.library.lectures.segments(job.lecture_id) else self._restore(job)
             self._listen(job, keeper)
-            state = JobState.DONE
+            state, message = JobState.DONE, self._with_language(job, message)
         except JobStopped:
             state, message = JobState.CANCELLED, "Cancelled. What was done so far is kept; resume it to do the rest."
         except (RetrieverError, StorageError) as error:
@@ -176,6 +176,15 @@ class Worker:
         self.library.jobs.finish(job.id, state, message)
         keeper.sync()
         log.info("job %s: %s %s", job.id, state, message)
+
+    def _with_language(self, job: Job, message: str) -> str:
+        """Add to the message if the lecture's language is not the one that is understood; a lecture resumed has it already."""
+        language = self.library.lectures.get(job.lecture_id, job.owner_id).language
+        known = self.retriever.language
+        warning = f"This lecture is in {language!r}, the model hears {known!r}: words and hits will often be wrong."
+        if language.partition("-")[0].lower() == known or warning in message:
+            return message
+        return f"{message} {warning}".strip()
 
     def _decode(self, job: Job) -> str:
         """Decode the original, keep the sound, cut it into segments; return what was wrong with the file although it could be used."""

@@ -29,7 +29,7 @@ class AcousticModel:
             ModelFilesMissing: its file is absent or altered.
         """
         self._session = Session(model, NETWORK)
-        self.num_classes = model.integer("num_phones") + 1
+        self.num_classes = len(model.text("phones").split()) + 1
         self.outputs_per_frame = model.integer("outputs_per_frame")
 
     @property

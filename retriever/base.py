@@ -42,6 +42,11 @@ class Retriever(Protocol):
         """D, the length of a vector."""
         ...
 
+    @property
+    def language(self) -> str:
+        """The language that is understood, as ISO 639-1."""
+        ...
+
     def embed(self, segments: Iterable[SegmentAudio]) -> Generator[EmbeddedSegment, None, None]:
         """Yield each segment with its vector and words, in the order given.
 

@@ -3,7 +3,7 @@
 from typing import assert_never
 
 from retriever.base import Retriever, Segmenter
-from retriever.config import Cascade, FixedWindows, RetrieverConfig, SegmentationConfig, SpeechPauses
+from retriever.config import Cascade, Clsr, FixedWindows, RetrieverConfig, SegmentationConfig, SpeechPauses
 from retriever.fusion import Fusion
 
 
@@ -27,10 +27,13 @@ def build_retriever(config: RetrieverConfig) -> Retriever:
         ModelFilesMissing: shipped files are absent.
     """
     from retriever.cascade import CascadeRetriever  # noqa: PLC0415 - only who retrieves pays for it
+    from retriever.clsr import ClsrRetriever  # noqa: PLC0415
 
     match config:
         case Cascade():
             return CascadeRetriever(config)
+        case Clsr():
+            return ClsrRetriever(config)
         case _:
             assert_never(config)
 

@@ -42,6 +42,11 @@ class CascadeRetriever:
         """D, the length of a vector."""
         return self._model.integer("dimension")
 
+    @property
+    def language(self) -> str:
+        """The language of pocketsphinx's model."""
+        return "en"
+
     def embed(self, segments: Iterable[SegmentAudio]) -> Generator[EmbeddedSegment, None, None]:
         """Yield each segment with its vector and words, in the order given; one without words gets the empty sentence's vector.
 

@@ -69,7 +69,27 @@ class Cascade:
     num_candidates: int = 100
 
 
-RetrieverConfig: TypeAlias = Cascade
+@dataclass(frozen=True, slots=True)
+class Clsr:
+    """Hear with our own recogniser, trained with the text encoder behind it, then match: vectors and words, fused.
+
+    Attributes:
+        num_threads: listening at once; 0 means one for each core.
+        num_hypotheses: of what may have been said whose vectors are averaged by their probabilities; 1 takes the best alone.
+        hypothesis_scale: of the hypotheses' scores when they become probabilities; below 1, as frames are not independent.
+        lexical_weight: of BM25 scaled to its maximum, beside the cosine.
+        num_candidates: best of each side that are fused.
+    """
+
+    kind: Literal["clsr"] = "clsr"
+    num_threads: int = 0
+    num_hypotheses: int = 1
+    hypothesis_scale: float = 0.3
+    lexical_weight: float = 0.4
+    num_candidates: int = 100
+
+
+RetrieverConfig: TypeAlias = Cascade | Clsr
 
 
 @dataclass(frozen=True, slots=True)

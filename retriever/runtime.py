@@ -58,6 +58,13 @@ class ShippedModel:
             raise ModelFilesMissing(f"{self.folder / 'config.json'} should give {name} as a whole number, it says {value!r}; {WAY_OUT}")
         return value
 
+    def text(self, name: str) -> str:
+        """Return words of the settings."""
+        value = self.settings.get(name)
+        if not isinstance(value, str):
+            raise ModelFilesMissing(f"{self.folder / 'config.json'} should give {name} as text, it says {value!r}; {WAY_OUT}")
+        return value
+
     def verified(self, name: str) -> Path:
         """Return the path of a file whose content is what was shipped.
 

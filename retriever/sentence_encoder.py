@@ -71,16 +71,16 @@ class SentenceEncoder:
         return vector
 
 
-def shipped_encoder() -> SentenceEncoder:
-    """Return the shipped encoder: loaded by the first call, then shared by all in this process who search or answer.
+def shipped_encoder(folder: Path = MINILM) -> SentenceEncoder:
+    """Return a shipped encoder: loaded by the first call, then shared by all in this process who search or answer.
 
     Raises:
         ModelFilesMissing: shipped files are absent or altered.
     """
     with _LOADING:
-        return _load()
+        return _load(folder)
 
 
 @cache
-def _load() -> SentenceEncoder:
-    return SentenceEncoder()
+def _load(folder: Path) -> SentenceEncoder:
+    return SentenceEncoder(folder)

@@ -24,7 +24,7 @@ from retriever.config import AudioLimits, Cascade, FixedWindows
 from retriever.domain import SAMPLE_RATE_HZ, EmbeddedSegment, Question, SegmentAudio
 from retriever.errors import IndexUnusable
 from retriever.index import SegmentIndex
-from storage.domain import Job, JobKind, JobStage, JobState
+from storage.domain import LOCAL_OWNER, Job, JobKind, JobStage, JobState, NewLecture
 from storage.errors import NotFound, SoundMissing
 
 
@@ -162,6 +162,17 @@ def test_silence_fails_with_the_reason_and_the_next_job_is_done(fresh: Parts, ti
     assert qa.job(silent.job.id).state is JobState.FAILED
     assert "nobody speaks" in qa.job(silent.job.id).message
     assert qa.job(spoken.job.id).state is JobState.DONE
+
+
+@pytest.mark.parametrize(("language", "is_warned"), [("de", True), ("en", False), ("en-GB", False)])
+def test_a_lecture_in_a_language_that_the_model_does_not_know_is_done_with_a_warning(
+    fresh: Parts, tiny_lecture: Path, language: str, is_warned: bool
+) -> None:
+    added = fresh.library.lectures.add(NewLecture(tiny_lecture, "A lecture", language), LOCAL_OWNER)
+    build_worker(fresh).run(once)
+    job = fresh.library.jobs.get(added.job.id, LOCAL_OWNER)
+    assert job.state is JobState.DONE
+    assert (f"in {language!r}, the model hears 'en'" in job.message) is is_warned
 
 
 def test_what_nobody_foresaw_fails_one_job_and_not_the_worker(fresh: Parts, tiny_lecture: Path) -> None:

@@ -127,7 +127,7 @@ def test_weights_of_another_size_are_refused(tmp_path: Path) -> None:
 @torch.no_grad()
 def test_the_run_time_hears_what_the_trained_network_hears(exported: Path) -> None:
     """From samples to phones: the numpy filter banks and the int8 network against torch."""
-    config = {"num_phones": 39, "outputs_per_frame": 2, "files": {NETWORK: sha256(exported / NETWORK)}}
+    config = {"phones": "p " * 39, "outputs_per_frame": 2, "files": {NETWORK: sha256(exported / NETWORK)}}
     (exported / "config.json").write_text(json.dumps(config))
     model = AcousticModel(ShippedModel.read(exported))
     samples = np.random.default_rng(0).normal(0, 0.05, 20_000).astype(np.float32).clip(-1, 1)
@@ -141,6 +141,6 @@ def test_the_run_time_hears_what_the_trained_network_hears(exported: Path) -> No
 
 
 def test_a_sound_too_short_for_a_frame_gives_no_phones(exported: Path) -> None:
-    config = {"num_phones": 39, "outputs_per_frame": 2, "files": {NETWORK: sha256(exported / NETWORK)}}
+    config = {"phones": "p " * 39, "outputs_per_frame": 2, "files": {NETWORK: sha256(exported / NETWORK)}}
     (exported / "config.json").write_text(json.dumps(config))
     assert AcousticModel(ShippedModel.read(exported)).log_probs(np.zeros(79, np.float32)).shape == (0, 40)
