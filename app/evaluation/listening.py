@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 
 from app.evaluation.cache import LineCache, Row
-from app.evaluation.domain import Context, SetQuestion
+from app.evaluation.domain import Context, SetQuestion, content_key
 from app.evaluation.sounds import Noise, add_noise, read_sound
 from app.evaluation.systems import Source, System
 from retriever.base import Retriever, Segmenter
@@ -84,10 +84,10 @@ def run_id(context: Context, settings: str) -> UUID:
 def cut(contexts: Sequence[Context], segmenter: Segmenter, cache: LineCache) -> dict[str, tuple[Span, ...]]:
     """Return the spans of each context by its id; none where nobody is heard to speak."""
     for context in contexts:
-        if context.id not in cache:
+        if content_key(context) not in cache:
             spans = segmenter.spans([read_sound(context.sounds).samples])
-            cache.add({"id": context.id, "spans": [[span.start, span.end] for span in spans]})
-    return {context.id: tuple(Span(start, end) for start, end in cache[context.id]["spans"]) for context in contexts}
+            cache.add({"id": content_key(context), "spans": [[span.start, span.end] for span in spans]})
+    return {context.id: tuple(Span(start, end) for start, end in cache[content_key(context)]["spans"]) for context in contexts}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,28 +109,28 @@ class Listener:
         self, contexts: Sequence[Context], spans: dict[str, tuple[Span, ...]], cache: LineCache
     ) -> Iterator[list[EmbeddedSegment]]:
         """Yield the segments of each context, made searchable; what the cache holds is not done again."""
-        missing = [context for context in contexts if context.id not in cache]
+        missing = [context for context in contexts if content_key(context) not in cache]
         if self.system.source is Source.SOUND:
             self._listen(missing, spans, cache)
         else:
             for context in missing:
                 watch = Stopwatch()
                 segments = [self._embedded(context, span, words) for span, words in self._written(context, spans.get(context.id, ()))]
-                cache.add(_context_row(context.id, segments, watch.lap()))
+                cache.add(_context_row(content_key(context), segments, watch.lap()))
         for context in contexts:
-            yield [self._restored(context, row) for row in cache[context.id]["segments"]]
+            yield [self._restored(context, row) for row in cache[content_key(context)]["segments"]]
 
     def questions(self, questions: Sequence[SetQuestion], spoken: bool, cache: LineCache) -> list[EncodedQuestion]:
         """Return the questions encoded, typed or spoken; what the cache holds is not done again."""
         for question in questions:
-            if question.id not in cache:
+            if content_key(question) not in cache:
                 asked = Question(audio=self._sound(question.sounds, f"question {question.id}")) if spoken else Question(text=question.text)
                 watch = Stopwatch()
                 encoded = self.retriever.encode(asked)
                 cost = watch.lap()
-                row = {"id": question.id, "vector": _packed(encoded.vector), "wording": encoded.wording, "heard": encoded.heard}
+                row = {"id": content_key(question), "vector": _packed(encoded.vector), "wording": encoded.wording, "heard": encoded.heard}
                 cache.add(row | {"wall_s": cost.wall_s, "cpu_s": cost.cpu_s})
-        rows = [cache[question.id] for question in questions]
+        rows = [cache[content_key(question)] for question in questions]
         return [EncodedQuestion(_unpacked(row["vector"]), row["wording"], row["heard"]) for row in rows]
 
     def text_encoder_cost(self, segments: Sequence[EmbeddedSegment], num_samples: int = 50) -> Cost:
@@ -161,7 +161,7 @@ class Listener:
         try:
             for context in contexts:
                 segments = [next(embedded) for _ in spans[context.id]]
-                cache.add(_context_row(context.id, segments, watch.lap()))
+                cache.add(_context_row(content_key(context), segments, watch.lap()))
         finally:
             embedded.close()
 
@@ -193,9 +193,10 @@ class Listener:
         return add_noise(read_sound(sounds), self.noise, key)
 
 
-def total_cost(cache: LineCache) -> Cost:
-    """Return what all items of a cache took."""
-    return sum((Cost(row["wall_s"], row["cpu_s"]) for row in cache), Cost())
+def total_cost(contexts: Sequence[Context], cache: LineCache) -> Cost:
+    """Return what making these contexts searchable took when it was done."""
+    rows = [cache[content_key(context)] for context in contexts]
+    return sum((Cost(row["wall_s"], row["cpu_s"]) for row in rows), Cost())
 
 
 def _context_row(name: str, segments: Sequence[EmbeddedSegment], cost: Cost) -> Row:

@@ -1,6 +1,7 @@
 """Runs systems over a set: the same sound, the same segments, the same questions for all.
 
-Work is kept in a folder, so that a run that was stopped goes on where it was, and another system is added without repeating the first.
+Work is kept in a folder by the content it was done on, so that a run that was stopped goes on where it was, and other systems, other
+questions or more contexts are added without repeating what is there.
 """
 
 import json
@@ -15,7 +16,7 @@ import numpy as np
 
 from app.errors import CommandMisused
 from app.evaluation.cache import LineCache
-from app.evaluation.domain import EvaluationSet
+from app.evaluation.domain import EvaluationSet, content_key
 from app.evaluation.listening import Cost, Listener, cut, total_cost
 from app.evaluation.results import Difference, FormResult, Outcome, Speed, difference, side_result
 from app.evaluation.sides import FUSED, score
@@ -101,14 +102,14 @@ class Runner:
                 num_segments=sum(map(len, contexts)),
                 num_without_segments=sum(not context for context in contexts),
                 errors=self._context_errors(contexts) if system.source is Source.SOUND else None,
-                speed=_speed(spans, contexts, total_cost(kept), text_cost) if system.source is Source.SOUND else None,
+                speed=_speed(spans, contexts, total_cost(self.data.contexts, kept), text_cost) if system.source is Source.SOUND else None,
                 forms={form: self._form(system, form, *encoded[form], contexts) for form in forms},
             )
 
     def _questions(self, listener: Listener, form: str, name: tuple[str, ...]) -> tuple[list[EncodedQuestion], list[float]]:
         kept = self._cache("questions", name[0], form)
         encoded = listener.questions(self.data.questions, form == SPOKEN, kept)
-        return encoded, [float(kept[question.id]["wall_s"]) for question in self.data.questions]
+        return encoded, [float(kept[content_key(question)]["wall_s"]) for question in self.data.questions]
 
     def _form(
         self,
@@ -141,7 +142,7 @@ class Runner:
         return cut(self.data.contexts, build_segmenter(segmentation), self._cache("spans", describe(segmentation)))
 
     def _cache(self, what: str, *parts: str) -> LineCache:
-        name = sha256("\n".join((self.data_hash, what, *parts)).encode()).hexdigest()[:16]
+        name = sha256("\n".join((what, *parts)).encode()).hexdigest()[:16]
         return LineCache(self._folder / f"{what}-{name}.jsonl")
 
     def _differences(self, outcomes: Sequence[Outcome]) -> Iterator[Difference]:
