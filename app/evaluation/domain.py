@@ -107,15 +107,21 @@ class EvaluationSet:
         return sha256("\n".join(lines).encode()).hexdigest()
 
 
-@cache
 def content_key(item: Context | SetQuestion) -> str:
     """Return what names the content of an item, sound included: work on it is kept under this name."""
     where = item.context_id if isinstance(item, SetQuestion) else ""
     said = [[word.text, word.start, word.end] for word in item.said]
-    return sha256(json.dumps([item.text, where, said, *map(_hash_file, item.sounds)]).encode()).hexdigest()[:32]
+    return sha256(json.dumps([item.text, where, said, *map(_sound_key, item.sounds)]).encode()).hexdigest()[:32]
 
 
-def _hash_file(path: Path) -> str:
+def _sound_key(path: Path) -> str:
+    about = path.stat()
+    return _hash_file(path, about.st_mtime_ns, about.st_size)
+
+
+@cache
+def _hash_file(path: Path, _changed_ns: int, _num_bytes: int) -> str:
+    """Return the SHA-256 of a file, read once as long as it does not change."""
     with path.open("rb") as file:
         digest = sha256()
         while piece := file.read(1 << 20):
