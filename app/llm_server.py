@@ -35,7 +35,7 @@ QUIET: Final = MappingProxyType({"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"
 OFFLINE: Final = MappingProxyType({"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"})
 TEXT_FLAGS: Final = ("--max-model-len", "8192")
 
-LOOK_EVERY_S: Final = 0.5
+LOOK_EVERY_S: Final = 1.0
 GRACE_S: Final = 20.0  # between asking it to end and killing it; also how long it may go on unhealthy
 MAX_FAILED_STARTS: Final = 3
 NUM_LINES_SHOWN: Final = 12

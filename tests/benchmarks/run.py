@@ -1,11 +1,11 @@
-"""Runs benchmarks and prints their figures: `python tests/benchmarks/run.py [start ask decode ingest]`."""
+"""Runs benchmarks and prints their figures: `python tests/benchmarks/run.py [start ask decode ingest served]`."""
 
 import argparse
 import importlib
 import tempfile
 from pathlib import Path
 
-NAMES = ("start", "decode", "ask", "ingest")
+NAMES = ("start", "decode", "ask", "ingest", "served")
 
 
 def main() -> None:

@@ -1,184 +1,43 @@
-"""Starts the real vLLM server, by `askaloud serve-llm`, with tiny checkpoints of random weights that are made here.
+"""Runs the real vLLM server with tiny checkpoints of random weights; without `make vllm-env` these tests skip."""
 
-`make vllm-env` builds the server for CPUs; without it these tests skip. Another build is tried by
-`make test-vllm VLLM_TEST_ENV=/path/to/its/environment VLLM_TEST_FLAGS="--gpu-memory-utilization 0.3"`.
-"""
-
-import base64
-import contextlib
-import io
-import json
-import os
-import re
-import shlex
-import signal
-import socket
-import struct
-import subprocess
-import sys
-import time
-import wave
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException
+from contextlib import AbstractContextManager
 from pathlib import Path
-from uuid import UUID, uuid5
 
 import numpy as np
-import psutil
 import pytest
+from tiny_llm import TinyServer, bring, serving, sound_part, text_part, tone, vllm_environment, wav, write_checkpoint
 
-from generator.domain import Evidence
-from retriever.domain import Audio, Hit, HitFeatures, Segment, Word, to_samples
-
-ROOT = Path(__file__).parents[2]
-SCRIPTS = Path(__file__).parent / "checkpoints"
-LECTURE_ID = UUID("6d1f3f0c-0000-4000-8000-000000000004")
-KEY = "a key that only tests know"
-UP_WITHIN_S = 900.0  # a busy machine, files read for the first time
-FOR_TINY = {"VLLM_CPU_KVCACHE_SPACE": "1", "TORCHDYNAMO_DISABLE": "1"}  # 1 GiB; compiling would take longer than all the tests
-FLAGS = ("--dtype", "float32", "--enforce-eager", "--max-num-seqs", "8", "--block-size", "32", "--enable-prompt-tokens-details")
+Serve = Callable[..., AbstractContextManager[TinyServer]]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give every test here its marker, and the time that a start of the server takes."""
+    """Give every test here its marker, and the time that a start of the server takes on a busy machine."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.vllm)
             item.add_marker(pytest.mark.timeout(1800))
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """A server's answer: status, the JSON object, how long it took."""
-
-    status: int
-    body: dict
-    took_s: float
-
-    @property
-    def text(self) -> str:
-        assert self.status == 200, self.body
-        return self.body["choices"][0]["message"]["content"]
-
-    @property
-    def num_prompt_tokens(self) -> int:
-        assert self.status == 200, self.body
-        return self.body["usage"]["prompt_tokens"]
-
-    @property
-    def complaint(self) -> str:
-        return self.body["error"]["message"] if isinstance(self.body.get("error"), dict) else str(self.body)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class TinyServer:
-    """A running server."""
-
-    process: subprocess.Popen
-    port: int
-    model: str
-    log: Path
-    told: Path  # what `askaloud serve-llm` itself says
-    took_s: float  # until it was ready
-    key: str = KEY
-
-    @property
-    def base_url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/v1"
-
-    def post(self, path: str, asked: dict, key: str = KEY) -> Answered:
-        """Send a request over a connection of its own."""
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=120)
-        begun = time.monotonic()
-        with contextlib.closing(connection):
-            headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
-            connection.request("POST", f"/v1{path}", json.dumps(asked), headers)
-            answer = connection.getresponse()
-            return Answered(answer.status, json.loads(answer.read()), time.monotonic() - begun)
-
-    def ask(self, *content: dict, **more: object) -> Answered:
-        """Ask for a completion of one user's message, greedily."""
-        asked = {"model": self.model, "messages": [{"role": "user", "content": list(content)}], "temperature": 0, "max_tokens": 16}
-        return self.post("/chat/completions", asked | more)
-
-    def is_healthy(self) -> bool:
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=5)
-        try:
-            connection.request("GET", "/health")
-            return connection.getresponse().status == 200
-        except (OSError, HTTPException):
-            return False
-        finally:
-            connection.close()
-
-    def wait_until_healthy(self) -> float:
-        """Return how long it took."""
-        begun = time.monotonic()
-        while not self.is_healthy():
-            if self.process.poll() is not None or time.monotonic() - begun > UP_WITHIN_S:
-                pytest.fail(f"the server did not start:\n{self.told.read_text()}\n{self.log.read_text()[-4000:]}")
-            time.sleep(0.5)
-        return time.monotonic() - begun
-
-    def vllm_processes(self) -> list[psutil.Process]:
-        """Return vLLM's own processes, below the command that keeps it."""
-        return psutil.Process(self.process.pid).children(recursive=True)
-
-
-Serve = Callable[..., contextlib.AbstractContextManager[TinyServer]]
-
-
 @pytest.fixture(scope="session")
-def vllm_environment() -> Path:
+def environment() -> Path:
     """The folder of the environment that vLLM is in."""
-    named = os.environ.get("VLLM_TEST_ENV")
-    folder = Path(named) if named else ROOT / ".venv-vllm"
-    if not (folder / "bin" / "vllm").exists() or not (named or (folder / ".ready").exists()):
-        pytest.skip(f"there is no vLLM in {folder.name}: `make vllm-env` builds it")
-    return folder
+    found = vllm_environment()
+    if found is None:
+        pytest.skip("there is no vLLM to start: `make vllm-env` builds it, `make test-vllm` does so first")
+    return found
 
 
 @pytest.fixture(scope="session")
-def make_checkpoint(vllm_environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
-    """Write a tiny checkpoint of random weights: `make_checkpoint(script, name)`; the name tells the family."""
-
-    def make(script: str, name: str) -> Path:
-        folder = tmp_path_factory.mktemp("checkpoints") / name
-        offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
-        command = [vllm_environment / "bin" / "python", SCRIPTS / f"{script}.py", folder]
-        made = subprocess.run(command, env=_environment() | offline, capture_output=True, text=True, timeout=300, check=False)
-        assert made.returncode == 0, made.stderr[-3000:]
-        return folder
-
-    return make
+def make_checkpoint(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
+    """Write a tiny checkpoint: `make_checkpoint(script, name)`; the name tells the family."""
+    return lambda script, name: write_checkpoint(environment, script, tmp_path_factory.mktemp("checkpoints") / name)
 
 
 @pytest.fixture(scope="session")
-def serve(vllm_environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Serve:
-    """Run a checkpoint by `askaloud serve-llm` for as long as a `with` lasts."""
-
-    @contextlib.contextmanager
-    def serving(checkpoint: Path, *options: str) -> Iterator[TinyServer]:
-        home = tmp_path_factory.mktemp("llm")
-        port, told = _free_port(), home / "told"
-        command = [sys.executable, "-m", "app", "serve-llm", "--model", str(checkpoint), "--port", str(port), "--vllm"]
-        command += [str(vllm_environment), *options, "--", *FLAGS, *shlex.split(os.environ.get("VLLM_TEST_FLAGS", ""))]
-        environment = _environment() | FOR_TINY | {"ASKALOUD_HOME": str(home), "ASKALOUD_LLM_KEY": KEY}
-        with told.open("wb") as out:
-            process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT)
-        log = home / "logs" / "llm-server.log"
-        server = TinyServer(process, port, checkpoint.name, log, told, 0.0)
-        try:
-            took_s = server.wait_until_healthy()
-            yield TinyServer(process, port, checkpoint.name, log, told, took_s)
-        finally:
-            left = [*server.vllm_processes()] if process.poll() is None else []
-            process.send_signal(signal.SIGTERM)
-            process.wait(60)
-            assert not [one for one in left if one.is_running() and one.status() != psutil.STATUS_ZOMBIE], "vLLM outlived its keeper"
-
-    return serving
+def serve(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Serve:
+    """Run a checkpoint for as long as a `with` lasts: `serve(checkpoint, "--family", "text")`."""
+    return lambda checkpoint, *options: serving(environment, checkpoint, tmp_path_factory.mktemp("llm"), *options)
 
 
 @pytest.fixture(scope="session")
@@ -188,41 +47,10 @@ def qwen2_audio(make_checkpoint: Callable[[str, str], Path], serve: Serve) -> It
         yield server
 
 
-def tone(seconds: float, hertz: float = 300.0) -> Audio:
-    """Return a tone in a little noise; the same each time."""
-    at = np.arange(to_samples(seconds)) / 16000
-    noise = np.random.default_rng(round(hertz)).standard_normal(len(at))
-    return Audio((0.3 * np.sin(2 * np.pi * hertz * at) + 0.02 * noise).clip(-1, 1).astype(np.float32))
-
-
-def wav(samples: np.ndarray, *, float32: bool = False) -> bytes:
-    """Return a WAV file, of integers unless told otherwise."""
-    if float32:
-        raw = samples.astype("<f4").tobytes()
-        head = struct.pack("<IHHIIHH", 16, 3, 1, 16000, 64000, 4, 32)
-        return b"RIFF" + struct.pack("<I", 36 + len(raw)) + b"WAVEfmt " + head + b"data" + struct.pack("<I", len(raw)) + raw
-    written = io.BytesIO()
-    with wave.open(written, "wb") as sound:
-        sound.setnchannels(1)
-        sound.setsampwidth(2)
-        sound.setframerate(16000)
-        sound.writeframes((samples * 32767).astype("<i2").tobytes())
-    return written.getvalue()
-
-
-def sound_part(sound: Audio | bytes) -> dict:
-    raw = sound if isinstance(sound, bytes) else wav(sound.samples)
-    return {"type": "input_audio", "input_audio": {"data": base64.b64encode(raw).decode(), "format": "wav"}}
-
-
-def text_part(text: str) -> dict:
-    return {"type": "text", "text": text}
-
-
 @pytest.fixture(scope="session")
 def sounds() -> Callable[..., dict]:
-    """A part of a message with a tone, a sound, or the bytes of a file: `sounds(2.0, 300)`, `sounds(audio)`, `sounds(b"…")`."""
-    return lambda what, hertz=300.0: sound_part(tone(what, hertz) if isinstance(what, int | float) else what)
+    """A part of a message with a tone, or with the bytes of a file: `sounds(2.0, 300)`, `sounds(b"…")`."""
+    return lambda what, hertz=300.0: sound_part(what if isinstance(what, bytes) else tone(what, hertz))
 
 
 @pytest.fixture(scope="session")
@@ -238,26 +66,6 @@ def float_wav() -> Callable[[np.ndarray], bytes]:
 
 
 @pytest.fixture(scope="session")
-def make_evidence() -> Callable[..., Evidence]:
-    """Evidence by hand: words said, where it begins, how long it lasts, its sound (a tone unless given)."""
-
-    def make(text: str, start_s: float, duration_s: float = 4.0, audio: Audio | None = None, title: str = "A lecture") -> Evidence:
-        sound = audio or tone(duration_s, 200 + 7 * start_s)
-        start, num_samples = to_samples(start_s), sound.num_samples
-        spoken = text.split()
-        step = num_samples // max(1, len(spoken))
-        heard = tuple(Word(word, start + i * step, start + (i + 1) * step) for i, word in enumerate(spoken))
-        segment = Segment(LECTURE_ID, start, start + num_samples, uuid5(LECTURE_ID, "run"))
-        return Evidence(Hit(segment, 1.0, HitFeatures(0.6, 12.0, 0.8, 0.4)), title, heard, (), (), lambda: sound)
-
-    return make
-
-
-def _environment() -> dict[str, str]:
-    """The environment without settings of whoever runs the tests."""
-    return {name: value for name, value in os.environ.items() if not re.match("ASKALOUD_|VLLM_TEST_", name)}
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return taken.getsockname()[1]
+def make_evidence() -> Callable[..., object]:
+    """Evidence by hand."""
+    return bring
