@@ -6,7 +6,10 @@ from pathlib import Path
 from app.service import SpokenQA
 from app.settings import Settings, require_home
 from app.worker import Worker
+from generator.base import Generator, StreamingGenerator
 from generator.build import build_generator
+from generator.config import EMBEDDED, GeneratorConfig
+from generator.fallback import WithFallback
 from retriever.base import Retriever, Segmenter
 from retriever.build import build_fusion, build_retriever, build_segmenter
 from retriever.index import LiveIndex
@@ -56,11 +59,24 @@ def build_app(parts: Parts) -> SpokenQA:
             build_fusion(parts.settings.retriever),
             parts.settings.index.device,
         ),
-        generator=build_generator(parts.settings.generator, parts.settings.retriever.kind),
+        generator=build_answerer(parts.settings.generator, parts.settings.retriever.kind),
         segmenter=parts.segmenter,
         limits=parts.settings.limits,
         num_hits=parts.settings.num_hits,
     )
+
+
+def build_answerer(config: GeneratorConfig, retriever_kind: str) -> Generator:
+    """Return the generator that a record asks for; one that needs a server gets the embedded one to stand in for it.
+
+    Raises:
+        CalibrationMissing: nothing was measured for the embedded generator with this retriever.
+        FamilyUnknown: the record names a family of models that is none.
+    """
+    generator = build_generator(config, retriever_kind)
+    if not isinstance(generator, StreamingGenerator):
+        return generator
+    return WithFallback(generator, build_generator(EMBEDDED, retriever_kind), f"embedded generator ({EMBEDDED.kind})")
 
 
 def build_worker(parts: Parts) -> Worker:

@@ -26,6 +26,7 @@ CSV_COLUMNS = (
     "confidence",
     "status",
     "model",
+    "note",
     "moments",
     "evidence",
     "retriever",
@@ -107,6 +108,7 @@ def _cells(entry: HistoryEntry) -> Iterator[str | float]:
     yield round(answer.confidence, 4) if answer else ""
     yield answer.status.value if answer else ""
     yield answer.model if answer else ""
+    yield answer.note if answer else ""
     yield "; ".join(f"{_moment(c, entry)}: {c.text}" for c in answer.citations) if answer else ""
     yield "; ".join(f"{_source(one.lecture_title, one.lecture_deleted)}, {clock(one.hit.segment.span.start_s)}" for one in entry.evidence)
     yield entry.retriever
@@ -138,6 +140,8 @@ def _section(entry: HistoryEntry) -> Iterator[str]:
             yield f"{name}:\n"
             yield "\n".join(f"{i}. {_plain(_moment(c, entry))}: {_plain(c.text)}" for i, c in enumerate(moments, start=1)) + "\n"
     yield f"Answered by {_plain(answer.model)}.\n"
+    if answer.note:
+        yield f"Note: {_plain(answer.note)}\n"
 
 
 def _moment(citation: Citation, entry: HistoryEntry) -> str:

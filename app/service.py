@@ -12,11 +12,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
 
+from app.answering import answers, broken_off, settled
 from app.errors import NothingToSearch
 from app.listening import cut_segments
 from generator.base import Generator
 from generator.domain import Answer, AnswerStatus, Evidence
-from generator.errors import GeneratorError
 from retriever.audio import open_audio, read_audio
 from retriever.base import Retriever, Segmenter
 from retriever.config import AudioLimits
@@ -108,15 +108,30 @@ class SpokenQA:
         Raises:
             NothingToSearch: no lecture in scope is searchable yet; the question is in the history all the same.
         """
+        *_, last = self.asking(question, num_hits)
+        return last
+
+    def asking(self, question: Question, num_hits: int | None = None) -> Iterator[Asked]:
+        """Ask, and yield the answer as it comes, the finished one last; each state is in the history before it is yielded.
+
+        Whoever closes the iterator before the end leaves an answer that says that it broke off.
+
+        Raises:
+            NothingToSearch: no lecture in scope is searchable yet; the question is in the history all the same.
+        """
         self.library.history.add_question(question, self.owner)
         found = self.search(question, num_hits)
         self.library.history.add_question(found.question, self.owner)  # now with what was heard
         started = time.perf_counter()
-        answer = self._answer(found)
-        timings = found.timings_ms | {"answer": _since(started)}
-        timings["total"] = sum(timings.values())
-        self.library.history.add_answer(question.id, self.owner, answer, found.evidence, self.retriever.fingerprint, timings)
-        return Asked(replace(found, timings_ms=timings), answer)
+        asked: Asked | None = None
+        try:
+            with closing(answers(self.generator, found.question, found.evidence)) as states:
+                for answer in states:
+                    asked = self._keep(found, answer, _since(started))
+                    yield asked
+        finally:
+            if asked is None or asked.answer.status is AnswerStatus.STREAMING:
+                self._keep(found, broken_off(asked.answer if asked else None), _since(started))
 
     def search(self, question: Question, num_hits: int | None = None) -> Found:
         """Retrieve only; nothing is remembered.
@@ -147,16 +162,26 @@ class SpokenQA:
 
     def correct(self, question_id: UUID, text: str) -> Asked:
         """Ask again in other words; the sound and the scope are kept. Raises NotFound, NothingToSearch."""
-        first = self._remembered(question_id)
-        return self.ask(replace(first, text=text, corrects=question_id))
+        return self.ask(self.corrected(question_id, text))
+
+    def corrected(self, question_id: UUID, text: str) -> Question:
+        """Return a question in other words; the sound and the scope are kept. Raises NotFound."""
+        return replace(self.repeated(question_id), text=text, corrects=question_id)
 
     def ask_again(self, question_id: UUID) -> Asked:
         """Ask the same question anew, of the lectures as they are now. Raises NotFound, NothingToSearch."""
-        return self.ask(self._remembered(question_id))
+        return self.ask(self.repeated(question_id))
+
+    def repeated(self, question_id: UUID) -> Question:
+        """Return a question like a remembered one, to be asked anew. Raises NotFound."""
+        entry = self.entry(question_id)
+        audio = self.question_audio(question_id) if entry.has_audio else None
+        return replace(entry.question, audio=audio, id=uuid4())
 
     def history(self, query: HistoryQuery, limit: int = 50, offset: int = 0) -> HistoryPage:
         """Return remembered questions that match, newest first."""
-        return self.library.history.find(self.owner, query, limit, offset)
+        page = self.library.history.find(self.owner, query, limit, offset)
+        return replace(page, entries=tuple(map(settled, page.entries)))
 
     def whole_history(self, query: HistoryQuery) -> Iterator[HistoryEntry]:
         """Yield all remembered questions that match, newest first, a page of them in memory at a time."""
@@ -167,7 +192,7 @@ class SpokenQA:
 
     def entry(self, question_id: UUID) -> HistoryEntry:
         """Return a remembered question. Raises NotFound."""
-        return self.library.history.get(question_id, self.owner)
+        return settled(self.library.history.get(question_id, self.owner))
 
     def question_audio(self, question_id: UUID) -> Audio:
         """Return a question's sound. Raises NotFound, SoundMissing."""
@@ -269,16 +294,11 @@ class SpokenQA:
         self.resume(lecture_id)
         return f"{gone}; the worker makes it again from the original file: try again in a moment"
 
-    def _answer(self, found: Found) -> Answer:
-        try:
-            return self.generator.answer(found.question, found.evidence)
-        except GeneratorError as error:  # the evidence was found and is worth keeping
-            return Answer(str(error), (), supported=False, confidence=0.0, model="none", settings="{}", status=AnswerStatus.FAILED)
-
-    def _remembered(self, question_id: UUID) -> Question:
-        entry = self.entry(question_id)
-        audio = self.question_audio(question_id) if entry.has_audio else None
-        return replace(entry.question, audio=audio, id=uuid4())
+    def _keep(self, found: Found, answer: Answer, answer_ms: float) -> Asked:
+        timings = found.timings_ms | {"answer": answer_ms}
+        timings["total"] = sum(timings.values())
+        self.library.history.add_answer(found.question.id, self.owner, answer, found.evidence, self.retriever.fingerprint, timings)
+        return Asked(replace(found, timings_ms=timings), answer)
 
 
 def title_from(path: Path) -> str:

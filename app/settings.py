@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Annotated, TypeVar, get_args
 
 from platformdirs import user_data_path
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from app.errors import SettingsInvalid
-from generator.config import Extractive, GeneratorConfig
+from generator.config import EMBEDDED, GeneratorConfig
 from retriever.config import AudioLimits, Cascade, IndexConfig, RetrieverConfig, SegmentationConfig, SpeechPauses
 
 NO_SUCH = dict.fromkeys(("extra_forbidden", "unexpected_keyword_argument"), "there is no such setting")
@@ -51,11 +51,20 @@ class Settings(BaseSettings):
     demo: bool = True  # put the demo lecture into a new library
     limits: AudioLimits = Field(default_factory=AudioLimits)
     segmentation: SegmentationConfig = Field(default_factory=SpeechPauses, discriminator="kind")
-    retriever: RetrieverConfig = Field(default_factory=Cascade)
+    retriever: RetrieverConfig = Field(default_factory=Cascade, discriminator="kind")
     index: IndexConfig = Field(default_factory=IndexConfig)
-    generator: GeneratorConfig = Field(default_factory=Extractive)
+    generator: GeneratorConfig = Field(default=EMBEDDED, discriminator="kind")
     storage: Storage = Field(default_factory=Storage)
     web: Web = Field(default_factory=Web)
+
+    @field_validator("segmentation", "retriever", "generator", mode="before")
+    @classmethod
+    def _of_the_default_kind(cls, value: object, info: ValidationInfo) -> object:
+        """Fields without a kind are those of the default."""
+        if not isinstance(value, Mapping) or "kind" in value:
+            return value
+        default = cls.model_fields[str(info.field_name)].get_default(call_default_factory=True)
+        return {"kind": default.kind, **value}
 
     @classmethod
     def settings_customise_sources(
@@ -110,7 +119,7 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {NO_SUCH.get(e['type'], e['msg'])}" for e in error.errors())
+        problems = "; ".join(f"{_setting(e['loc'])}: {NO_SUCH.get(e['type'], e['msg'])}" for e in error.errors())
         raise SettingsInvalid(f"{problems}. Mend it in {config_path()} or in the ASKALOUD_… environment variables") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsInvalid(f"{config_path()} is not TOML: {error}. Mend it, or move it away to begin with the defaults") from error
@@ -118,6 +127,14 @@ def load_settings() -> Settings:
         raise SettingsInvalid(
             f"{config_path()} cannot be read: {error}. Mend its permissions, or name another in ASKALOUD_CONFIG"
         ) from error
+
+
+def _setting(location: tuple[int | str, ...]) -> str:
+    """Return a setting's name; pydantic puts the kind between the part and the field."""
+    part, *rest = location
+    return ".".join(
+        str(name) for name in (part, *(rest[1:] if part in ("segmentation", "retriever", "generator") and len(rest) > 1 else rest))
+    )
 
 
 def require_home(settings: Settings) -> None:

@@ -33,7 +33,13 @@ def of_asking(question: Question, answer: Answer, evidence: Sequence[Evidence], 
     found = of_search(question, evidence, timings_ms)
     return {
         "question": found["question"],
-        "answer": {"text": answer.text, "supported": answer.supported, "model": answer.model},
+        "answer": {
+            "text": answer.text,
+            "supported": answer.supported,
+            "status": answer.status.value,
+            "model": answer.model,
+            "note": answer.note,
+        },
         "citations": [of_citation(c, titles.get(str(c.segment.lecture_id), "")) for c in answer.citations],
         "hits": found["hits"],
         "timings_ms": found["timings_ms"],
@@ -120,6 +126,7 @@ def _answer(answer: Answer | None) -> JsonObject | None:
         "status": answer.status.value,
         "model": answer.model,
         "settings": answer.settings,
+        "note": answer.note,
     }
 
 

@@ -15,6 +15,7 @@ class Evidence:
         words: what was heard in the segment.
         before, after: what was heard in the neighbouring segments of the same lecture; an answer may reach across a cut.
         load_audio: cuts the segment's sound, exactly what a model hears and the user replays. Read on demand: a text reader needs none.
+            Raises ClipUnavailable.
     """
 
     hit: Hit

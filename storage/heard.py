@@ -9,10 +9,12 @@ from sqlalchemy import ColumnElement, Select, Text, and_, delete, insert, select
 from sqlalchemy.orm import Session, aliased
 
 from generator.domain import Evidence
-from retriever.domain import EmbeddedSegment, Hit, Lecture, Segment, Span, Vector, Word, join_words
+from generator.errors import ClipUnavailable
+from retriever.domain import Audio, EmbeddedSegment, Hit, Lecture, Segment, Span, Vector, Word, join_words
 from storage.columns import read_words
 from storage.database import PAGE, bump_generations, insert_new
 from storage.domain import HeardSegment, JobState
+from storage.errors import NotFound, SoundMissing
 from storage.records import lecture_of, not_found, segments_of, select_segments, sound_of, to_lecture
 from storage.removal import bump_concerned
 from storage.sound import Sound
@@ -144,11 +146,18 @@ class Heard(Sound):
                 words=words.get((place.run_id, place.ordinal), ()),
                 before=words.get((place.run_id, place.ordinal - 1), ()),
                 after=words.get((place.run_id, place.ordinal + 1), ()),
-                load_audio=partial(self.clip, hit.segment.lecture_id, hit.segment.span),
+                load_audio=partial(self._sound_of, hit.segment),
             )
             for hit in hits
             if (place := places.get(hit.segment.id)) is not None
         ]
+
+    def _sound_of(self, segment: Segment) -> Audio:
+        """Return a segment's sound as evidence gives it. Raises ClipUnavailable."""
+        try:
+            return self.clip(segment.lecture_id, segment.span)
+        except (NotFound, SoundMissing) as error:
+            raise ClipUnavailable(str(error)) from error
 
 
 class _Place(NamedTuple):

@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 from uuid import UUID
 
 import typer
+from rich.markup import escape
 
 from app import shapes
-from app.cli.frame import AsJson, GeneratorKind, Out, RetrieverKind, console, find_lecture, note, opened, print_json, put_out
+from app.cli.frame import AsJson, GeneratorKind, Out, RetrieverKind, console, error_console, find_lecture, note, opened, print_json, put_out
 from app.cli.recording import record_question
 from app.errors import CommandMisused
 from app.export import HeardFormat, export_heard
 from app.subtitles import clocks
-from generator.domain import Answer, Citation, Evidence
+from generator.domain import Answer, AnswerStatus, Citation, Evidence
 from retriever.domain import Question
 
 if TYPE_CHECKING:
-    from app.service import SpokenQA
+    from app.service import Asked, SpokenQA
 
 Text: TypeAlias = Annotated[str | None, typer.Option("--text", "-t", help="The question, typed.")]
 AudioFile: TypeAlias = Annotated[Path | None, typer.Option("--audio", "-a", help="A file with the question, spoken; at most a minute.")]
@@ -68,7 +69,7 @@ def ask(
     """Ask the lectures a question; the answer names the moments it rests on."""
     asking = _Asking(text, audio, record, device, lecture or ())
     with opened(retriever, generator) as one, _question(one.qa, asking) as question:
-        asked = one.qa.ask(question, num_hits)
+        asked = _watched(one.qa.asking(question, num_hits))
     found = asked.found
     if as_json:
         print_json(shapes.of_asking(found.question, asked.answer, found.evidence, found.timings_ms))
@@ -134,6 +135,17 @@ def _question(qa: "SpokenQA", asking: _Asking) -> Iterator[Question]:
         yield Question(audio=qa.read_question(path), scope=scope)
 
 
+def _watched(states: "Iterator[Asked]") -> "Asked":
+    """Show an answer on standard error while it comes, where that is a terminal; return it whole."""
+    last = next(states)
+    if last.answer.status is AnswerStatus.STREAMING:
+        with error_console().status("asking the model server …") as shown:
+            for last in states:
+                if last.answer.text:
+                    shown.update(escape(last.answer.text))
+    return last
+
+
 def _show_heard(question: Question) -> None:
     if question.heard is not None and not question.text:
         note(f"heard: {question.heard or '(nothing was understood)'}")
@@ -143,6 +155,8 @@ def _show_answer(answer: Answer, evidence: Sequence[Evidence]) -> None:
     titles = {one.segment.lecture_id: one.lecture_title for one in evidence}
     out = console()
     out.print(answer.text, style="bold")
+    if answer.note:
+        out.print(f"Note: {answer.note}")
     if answer.nearest and not answer.citations:
         out.print("\nThe nearest moments, though they may not answer it:")
     for number, citation in enumerate(answer.citations or answer.nearest, start=1):

@@ -203,6 +203,8 @@ def _show_history(page: HistoryPage, offset: int) -> None:
     for entry in page.entries:
         out.print(f"{str(entry.question.id)[:8]}  {entry.asked_at:%Y-%m-%d %H:%M} UTC  {entry.question.wording}", style="bold")
         out.print(f"          {entry.answer.text if entry.answer else '(no answer)'}")
+        if entry.answer and entry.answer.note:
+            out.print(f"          Note: {entry.answer.note}", style="dim")
     last = offset + len(page.entries)
     note(f"{offset + 1} to {last} of {page.total}" if page.entries else "no questions here")
 

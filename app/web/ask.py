@@ -1,6 +1,7 @@
 """The page Ask: a question, spoken or typed, and its answer with the moments of the lectures that it rests on."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from urllib.parse import urlsplit
@@ -9,8 +10,9 @@ from uuid import UUID
 import streamlit as st
 
 from app.demo import TITLE, DemoQuestion, questions
-from app.service import Asked, SpokenQA
+from app.service import SpokenQA
 from app.web.cards import answer_card, errors_shown, fine_print, is_busy
+from app.web.live import ask_apart, watch
 from app.web.parts import served, warm_up
 from app.web.scope import choose_scope
 from app.web.texts import plain, to_wav
@@ -73,11 +75,8 @@ def _ask_sound(qa: SpokenQA, wav: bytes, scope: Scope) -> None:
 def _ask(qa: SpokenQA, question: Question) -> None:
     """Ask, then show the answer from the history: the same way as after a refresh of the page."""
     with st.spinner("Looking through the lectures…"):
-        _show_asked(qa.ask(question))
-
-
-def _show_asked(asked: Asked) -> None:
-    st.query_params["q"] = st.session_state["q"] = str(asked.question.id)
+        ask_apart(qa, question)
+    st.query_params["q"] = st.session_state["q"] = str(question.id)
     st.session_state["asked_now"] = True
     st.rerun()
 
@@ -88,7 +87,7 @@ def _answer(qa: SpokenQA) -> None:
         return
     _what_was_asked(qa, entry)
     with errors_shown():
-        answer_card(entry)
+        answer_card(entry, partial(watch, qa, entry.question.id))
         fine_print(entry)
 
 
@@ -124,8 +123,8 @@ def _what_was_asked(qa: SpokenQA, entry: HistoryEntry) -> None:
     with errors_shown():
         st.audio(to_wav(qa.question_audio(question.id)), alt="Your question as you spoke it")
     if again:
-        with errors_shown(), st.spinner("Looking through the lectures…"):
-            _show_asked(qa.correct(question.id, text.strip()))
+        with errors_shown():
+            _ask(qa, qa.corrected(question.id, text.strip()))
 
 
 def _tour(qa: SpokenQA, lectures: Sequence[LectureInfo], scope: Scope) -> None:

@@ -1,7 +1,7 @@
 """What the pages have in common: one-line errors, playable moments, answers with their evidence, progress of jobs."""
 
 import html
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from uuid import UUID
@@ -13,7 +13,7 @@ from app.progress import describe, in_words
 from app.subtitles import clocks
 from app.web.parts import served
 from app.web.texts import marked, plain, to_wav
-from generator.domain import AnswerStatus, Citation
+from generator.domain import Answer, AnswerStatus, Citation
 from generator.errors import GeneratorError
 from retriever.domain import SAMPLE_RATE_HZ, Segment, Span
 from retriever.errors import RetrieverError
@@ -48,13 +48,22 @@ def play_moment(lecture_id: UUID, span: Span, title: str, *, autoplay: bool = Fa
         st.audio(sound, format="audio/wav", alt=f"Sound of {title}, {clocks(span)}", autoplay=autoplay)
 
 
-def answer_card(entry: HistoryEntry) -> None:
-    """Draw what was answered and the moments it rests on."""
+def answer_card(entry: HistoryEntry, draw_coming: Callable[[], None] | None = None) -> None:
+    """Draw what was answered and the moments it rests on.
+
+    Args:
+        entry: the question with its answer.
+        draw_coming: draws an answer that is still coming; without it, it is drawn as far as it has come.
+    """
     answer = entry.answer
     if answer is None:
         st.info("This question has no answer yet: no lecture was searchable when it was asked.", icon=":material/hourglass_empty:")
         return
-    if answer.status is AnswerStatus.FAILED:
+    if answer.note:
+        st.info(plain(answer.note), icon=":material/info:")
+    if answer.status is AnswerStatus.STREAMING:
+        draw_coming() if draw_coming else coming(answer.text)
+    elif answer.status is AnswerStatus.FAILED:
         st.error(plain(answer.text), icon=":material/error:")
     elif answer.supported:
         _quotation(entry, answer.text, answer.citations)
@@ -62,10 +71,25 @@ def answer_card(entry: HistoryEntry) -> None:
         st.warning(_not_said(answer.text), icon=":material/search_off:")
     cited = answer.citations if answer.supported else ()
     if entry.evidence and entry.question.wording:  # what is nearest to nothing is of no use
-        st.header("Where it is said" if answer.supported else "Nearest moments", anchor=False)
-        if not answer.supported:
-            st.caption("These came closest. They probably hold no answer.")
+        _evidence_header(answer)
         evidence_cards(entry, cited)
+
+
+def _evidence_header(answer: Answer) -> None:
+    if answer.status is AnswerStatus.STREAMING:
+        st.header("Moments found", anchor=False)
+        return
+    st.header("Where it is said" if answer.supported else "Nearest moments", anchor=False)
+    if not answer.supported and answer.status is AnswerStatus.COMPLETE:
+        st.caption("These came closest. They probably hold no answer.")
+
+
+def coming(text: str) -> None:
+    """Draw an answer as far as it has come."""
+    with st.container(border=True, key="answer"):
+        if text:
+            st.html(f'<blockquote class="answer">{html.escape(text)} …</blockquote>')
+        st.caption("The model server is answering …")
 
 
 def _not_said(text: str) -> str:
@@ -136,7 +160,7 @@ def evidence_card(record: EvidenceRecord, cited: tuple[Citation, ...], rank: int
 
 def fine_print(entry: HistoryEntry) -> None:
     """Draw which models answered and how long it took."""
-    if entry.answer is None:
+    if entry.answer is None or entry.answer.status is AnswerStatus.STREAMING:
         return
     times = ", ".join(f"{name} {ms:.0f} ms" for name, ms in entry.timings_ms.items() if name != "total")
     total = entry.timings_ms.get("total", 0.0)

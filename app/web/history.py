@@ -9,8 +9,10 @@ import streamlit as st
 from app.export import HistoryFormat, export_history
 from app.service import SpokenQA
 from app.web.cards import answer_card, errors_shown, fine_print
+from app.web.live import ask_apart
 from app.web.parts import served
 from app.web.texts import local, plain, to_wav, zone_of
+from generator.domain import Answer, AnswerStatus
 from storage.domain import HistoryEntry, HistoryQuery
 
 PER_PAGE = 10
@@ -74,13 +76,22 @@ def _moments(days: object) -> tuple[datetime | None, datetime | None]:
 def _entry(qa: SpokenQA, entry: HistoryEntry) -> None:
     answer = entry.answer
     sign = ":material/mic:" if entry.has_audio else ":material/keyboard:"
-    verdict = "no answer" if answer is None else "in the lectures" if answer.supported else "not in the lectures"
+    verdict = _verdict(answer)
     asked_at = local(entry.asked_at, st.context.timezone)
     label = f"**{plain(entry.question.wording) or '(nothing was understood)'}**  \n{asked_at:%Y-%m-%d %H:%M} · {verdict}"
     card = st.expander(label, icon=sign, on_change="rerun", key=f"entry-{entry.question.id}")
     if card.open:
         with card:
             _opened(qa, entry)
+
+
+def _verdict(answer: Answer | None) -> str:
+    if answer is None:
+        return "no answer"
+    if answer.status is not AnswerStatus.COMPLETE:
+        return "being answered" if answer.status is AnswerStatus.STREAMING else "failed"
+    found = "in the lectures" if answer.supported else "not in the lectures"
+    return f"{found} · with a note" if answer.note else found
 
 
 def _opened(qa: SpokenQA, entry: HistoryEntry) -> None:
@@ -98,7 +109,9 @@ def _opened(qa: SpokenQA, entry: HistoryEntry) -> None:
             _go_to(question.id)
         if st.button("Ask again", key=f"again-{question.id}", icon=":material/replay:"):
             with errors_shown(), st.spinner("Looking through the lectures…"):
-                _go_to(qa.ask_again(question.id).question.id)
+                again = qa.repeated(question.id)
+                ask_apart(qa, again)
+                _go_to(again.id)
         if st.button("Delete", key=f"forget-{question.id}", icon=":material/delete:"):
             forget(str(question.id))
 
