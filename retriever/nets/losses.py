@@ -56,8 +56,8 @@ class LossWeights:
 class Terms:
     """The losses of one batch, each a scalar; None where it was not computed."""
 
-    cross_entropy: Tensor
-    quantity: Tensor
+    cross_entropy: Tensor | None = None
+    quantity: Tensor | None = None
     contrastive: Tensor | None = None
     mwer: Tensor | None = None
     ctc: Tensor | None = None
@@ -202,7 +202,7 @@ def total_loss(terms: Terms, weights: LossWeights) -> Tensor:
         "quantity": (weights.alpha, terms.quantity),
         "contrastive": (weights.beta, terms.contrastive),
     }
-    total = torch.zeros_like(terms.cross_entropy)
+    total = torch.zeros((), device=next((term.device for _, term in parts.values() if term is not None), None))
     for name, (weight, term) in parts.items():
         if term is not None:
             total = total + weight * term

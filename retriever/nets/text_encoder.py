@@ -40,9 +40,13 @@ class Embeddings(nn.Module):
 
     def forward(self, token_ids: Tensor, token_types: Tensor | None) -> Tensor:
         """Return (B, N, D) of token ids and types (B, N); without types, all are of type 0."""
+        return self.place(self.token(token_ids), token_types)
+
+    def place(self, tokens: Tensor, token_types: Tensor | None) -> Tensor:
+        """Return (B, N, D) of rows of the token table, or what stands for them (B, N, D), and types (B, N)."""
         types = self.token_type.weight[0] if token_types is None else self.token_type(token_types)
-        positions = self.position.weight[: token_ids.shape[1]]  # (N, D)
-        summed: Tensor = self.token(token_ids) + positions + types  # (B, N, D)
+        positions = self.position.weight[: tokens.shape[1]]  # (N, D)
+        summed: Tensor = tokens + positions + types  # (B, N, D)
         normalised: Tensor = self.norm(summed)
         return normalised
 
@@ -107,7 +111,13 @@ class TextEncoder(nn.Module):
             token_mask: bool (B, N).
             token_types: int64 (B, N), or None for all 0.
         """
-        states: Tensor = self.embeddings(token_ids, token_types)
+        return self._through(self.embeddings(token_ids, token_types), token_mask)
+
+    def states_of(self, tokens: Tensor, token_mask: Tensor) -> Tensor:
+        """Return the last layer's (B, N, D) of what stands for rows of the token table (B, N, D), all of type 0."""
+        return self._through(self.embeddings.place(tokens, None), token_mask)
+
+    def _through(self, states: Tensor, token_mask: Tensor) -> Tensor:
         for layer in self.layers:
             states = layer(states, token_mask)
         return states
