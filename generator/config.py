@@ -1,7 +1,21 @@
 """Configuration records of answering; the type of a record chooses the implementation."""
 
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Literal, TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Answer with exactly the words that a trained reader marks in the evidence, and play them; no generation, no server.
+
+    Attributes:
+        max_citations: moments cited at most: the answer itself, the stretch it stands in, then others.
+        max_answer_s: length of a cited moment at most.
+    """
+
+    kind: Literal["reader"] = "reader"
+    max_citations: int = 3
+    max_answer_s: float = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +83,3 @@ class ServedText:
 
 
 GeneratorConfig: TypeAlias = Extractive | Served | ServedText
-
-EMBEDDED: Final = Extractive()
-"""What answers unless something else is set, gives served answers their confidence, and stands in for a server that fails."""

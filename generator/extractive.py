@@ -8,13 +8,13 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Final
+from typing import Final, Generic
 
 from generator.calibration import Calibration
 from generator.citations import check_citations, cite, cite_segment, overlaps
-from generator.config import Extractive
+from generator.config import Extractive, Reader
 from generator.domain import Answer, Citation, Evidence
-from generator.ranking import RankedSpan, SpanRanker, support_features
+from generator.ranking import Features, RankedSpan, Ranker
 from retriever.domain import Question
 
 MAX_EVIDENCE: Final = 5  # the calibration was made with so many; more only costs time
@@ -25,13 +25,19 @@ NOT_UNDERSTOOD: Final = "Nothing was understood of the question. Please type it,
 REACH: Final = 1.0  # further moments score so much less at most: beyond it, the first is nearly always right (weights/MODEL_CARD.md)
 
 
-class ExtractiveGenerator:
-    """Points at the best-supported span of the evidence, or says that there is none."""
+class ExtractiveGenerator(Generic[Features]):
+    """Points at the best-supported span of the evidence, or says that there is none.
 
-    def __init__(self, config: Extractive, calibration: Calibration, ranker: SpanRanker) -> None:
+    Args:
+        config: its fields hold for any ranker.
+        calibration: measured with this ranker.
+        ranker: finds the spans.
+    """
+
+    def __init__(self, config: Extractive | Reader, calibration: Calibration, ranker: Ranker[Features]) -> None:
         self._config = config
         self._calibration = calibration
-        self._ranker = ranker
+        self._ranker: Ranker[Features] = ranker
         self._settings = json.dumps(asdict(config) | {"calibration": calibration.name}, sort_keys=True)
 
     def answer(self, question: Question, evidence: Sequence[Evidence]) -> Answer:
@@ -44,16 +50,23 @@ class ExtractiveGenerator:
         if not ranked:
             return self._decline(NOTHING_FOUND, evidence, [])
         model = self._calibration.model("typed" if question.text else "spoken")
-        confidence = model.probability(support_features(wording, evidence, ranked, self._ranker.rarity))
+        confidence = model.probability(self._ranker.support(wording, evidence, ranked))
         if confidence < model.threshold:
             return self._decline(NO_ANSWER, evidence, ranked, confidence)
-        citations = choose_moments(evidence, ranked, self._config.max_citations)
+        citations = self._moments(evidence, ranked)
         return self._finish(Answer(quote(citations[0].text), citations, True, confidence, self._config.kind, self._settings), evidence)
 
-    def _decline(self, text: str, evidence: Sequence[Evidence], ranked: Sequence[RankedSpan], confidence: float = 0.0) -> Answer:
-        most = self._config.max_citations
-        nearest = choose_moments(evidence, ranked, most, math.inf) if ranked else tuple(map(cite_segment, evidence[:most]))
+    def _decline(self, text: str, evidence: Sequence[Evidence], ranked: Sequence[RankedSpan[Features]], confidence: float = 0.0) -> Answer:
+        nearest = self._nearest(evidence, ranked) if ranked else tuple(map(cite_segment, evidence[: self._config.max_citations]))
         return self._finish(Answer(text, (), False, confidence, self._config.kind, self._settings, nearest=nearest), evidence)
+
+    def _moments(self, evidence: Sequence[Evidence], ranked: Sequence[RankedSpan[Features]]) -> tuple[Citation, ...]:
+        """Return what is cited: the answer first."""
+        return choose_moments(evidence, ranked, self._config.max_citations)
+
+    def _nearest(self, evidence: Sequence[Evidence], ranked: Sequence[RankedSpan[Features]]) -> tuple[Citation, ...]:
+        """Return what is shown when nothing answers."""
+        return choose_moments(evidence, ranked, self._config.max_citations, math.inf)
 
     def _finish(self, answer: Answer, evidence: Sequence[Evidence]) -> Answer:
         check_citations(answer.citations + answer.nearest, evidence)
@@ -61,7 +74,7 @@ class ExtractiveGenerator:
 
 
 def choose_moments(
-    evidence: Sequence[Evidence], ranked: Sequence[RankedSpan], max_moments: int, reach: float = REACH
+    evidence: Sequence[Evidence], ranked: Sequence[RankedSpan[Features]], max_moments: int, reach: float = REACH
 ) -> tuple[Citation, ...]:
     """Return the best spans that share no sound.
 

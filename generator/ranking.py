@@ -5,12 +5,12 @@ All spans go through the text encoder in one call. B spans, D dimensions.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from generator.calibration import SPAN_FEATURES, SpanFeatures, SupportFeatures
+from generator.calibration import SPAN_FEATURES, ReaderSpanFeatures, ReaderSupportFeatures, SpanFeatures, SupportFeatures
 from generator.domain import Evidence
 from generator.spans import CandidateSpan, candidate_spans
 from generator.wording import Rarity, asks_for_number, content_words, holds_number, normal_words
@@ -26,17 +26,34 @@ class Encoder(Protocol):
         ...
 
 
+Features = TypeVar("Features", SpanFeatures, ReaderSpanFeatures)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class RankedSpan:
+class RankedSpan(Generic[Features]):
     """A span with its features; the score is the weighted sum of the features."""
 
     place: CandidateSpan
-    features: SpanFeatures
+    features: Features
     score: float
 
 
+class Ranker(Protocol[Features]):
+    """Finds the spans of evidence that may answer a question."""
+
+    def rank(self, wording: str, evidence: Sequence[Evidence], max_answer_s: float) -> list[RankedSpan[Features]]:
+        """Return spans, best first, none that lasts longer than `max_answer_s`; the same input gives the same spans."""
+        ...
+
+    def support(
+        self, wording: str, evidence: Sequence[Evidence], ranked: Sequence[RankedSpan[Features]]
+    ) -> SupportFeatures | ReaderSupportFeatures:
+        """Return what the decision rests on whether the best span answers; at least one span is given."""
+        ...
+
+
 class SpanRanker:
-    """Ranks the spans of evidence.
+    """Ranks the stretches between pauses by meaning and by shared words.
 
     Args:
         encoder: of questions and spans.
@@ -49,7 +66,7 @@ class SpanRanker:
         self.rarity = rarity
         self._weights = tuple(weights)
 
-    def rank(self, wording: str, evidence: Sequence[Evidence], max_answer_s: float) -> list[RankedSpan]:
+    def rank(self, wording: str, evidence: Sequence[Evidence], max_answer_s: float) -> list[RankedSpan[SpanFeatures]]:
         """Return the spans of all evidence, best first; ties go to the better hit, then to the earlier span."""
         spans = self._preselect(wording, candidate_spans(evidence, max_answer_s))
         if not spans:
@@ -68,7 +85,7 @@ class SpanRanker:
         best = sorted(range(len(spans)), key=lambda index: (-shared[index], spans[index].rank, index))
         return [spans[index] for index in sorted(best[:MAX_SPANS])]
 
-    def _score(self, wording: str, evidence: Sequence[Evidence], span: CandidateSpan, cosine: float) -> RankedSpan:
+    def _score(self, wording: str, evidence: Sequence[Evidence], span: CandidateSpan, cosine: float) -> RankedSpan[SpanFeatures]:
         hit = evidence[span.rank].hit
         features = SpanFeatures(
             cosine=cosine,
@@ -82,8 +99,14 @@ class SpanRanker:
         score = sum(weight * getattr(features, name) for name, weight in zip(SPAN_FEATURES, self._weights, strict=True))
         return RankedSpan(span, features, score)
 
+    def support(self, wording: str, evidence: Sequence[Evidence], ranked: Sequence[RankedSpan[SpanFeatures]]) -> SupportFeatures:
+        """Return what the decision rests on."""
+        return support_features(wording, evidence, ranked, self.rarity)
 
-def support_features(wording: str, evidence: Sequence[Evidence], ranked: Sequence[RankedSpan], rarity: Rarity) -> SupportFeatures:
+
+def support_features(
+    wording: str, evidence: Sequence[Evidence], ranked: Sequence[RankedSpan[SpanFeatures]], rarity: Rarity
+) -> SupportFeatures:
     """Return what the decision rests on, from the hits and the best span.
 
     Args:

@@ -105,6 +105,12 @@ def make_strangers(data: Path, folder: Path, num: int = 160, seed: int = 1) -> l
     return [LectureQuestion(**record) for record in json.loads(path.read_text(encoding="utf-8"))]
 
 
+def lecture_passages(data: Path, seed: int = 0) -> set[str]:
+    """Return the passages that the lectures of `make_lectures` are made of: what is calibrated with them must not have learnt from them."""
+    chosen = _choose_articles(data, random.Random(seed))  # noqa: S311  # the same choice as there
+    return {text for _, _, passages in chosen for text in passages}
+
+
 def read_sound(path: Path) -> Samples:
     """Return a sound that was written here."""
     sound, _rate_hz = soundfile.read(path, dtype="float32")

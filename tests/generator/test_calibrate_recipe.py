@@ -3,11 +3,21 @@
 import json
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 
 from generator.build import ShippedEncoder
-from generator.calibration import FORMAT, SUPPORT_FEATURES, load_calibration
-from generator.training.calibrate import IndexSearch, calibrate
+from generator.calibration import FEATURES, FORMAT, load_calibration
+from generator.reading import shipped_reader
+from generator.training.calibrate import (
+    IndexSearch,
+    RememberingEncoder,
+    RememberingNet,
+    calibrate,
+    extractive_way,
+    reader_way,
+    reliability,
+)
 from generator.training.corpus import DevelopmentLecture, LectureQuestion, SpokenSentence
 from generator.training.examples import ExampleMaker, overlap
 from generator.training.hearing import lecture_id
@@ -79,17 +89,25 @@ def maker():
     return ExampleMaker(lectures, strangers, ears, IndexSearch(retriever, build_fusion(Cascade())))
 
 
-def test_the_record_can_be_loaded_and_tells_answerable_questions_from_strangers(maker, tmp_path):
-    record = calibrate(maker, "debug")
-    path = tmp_path / "support-cascade.json"
-    path.write_text(json.dumps({"format": FORMAT, "retriever_kind": "cascade", "languages": {"en": record}}), encoding="utf-8")
-    calibration = load_calibration("cascade", "en", tmp_path)
+WAYS = {
+    "extractive": lambda: extractive_way(RememberingEncoder(ShippedEncoder())),
+    "reader": lambda: reader_way(RememberingNet(shipped_reader())),
+}
+
+
+@pytest.mark.parametrize("kind", sorted(WAYS))
+def test_the_record_can_be_loaded_and_tells_answerable_questions_from_strangers(maker, tmp_path, kind):
+    record = calibrate(maker, "debug", WAYS[kind]())
+    path = tmp_path / f"support-cascade-{kind}.json"
+    whole = {"format": FORMAT, "retriever_kind": "cascade", "generator_kind": kind, "languages": {"en": record}}
+    path.write_text(json.dumps(whole), encoding="utf-8")
+    calibration = load_calibration("cascade", kind, "en", tmp_path)
     assert calibration.name == "debug"
     for mode in ("typed", "spoken"):
         quality = record[mode]["quality"]
         assert quality["auroc_against_strangers"] > 0.9
         assert quality["answer_in_evidence"] == 1.0
-        weights = dict(zip(SUPPORT_FEATURES, calibration.model(mode).weights, strict=True))
+        weights = dict(zip(FEATURES[kind][1], calibration.model(mode).weights, strict=True))
         assert all(weight >= 0 for name, weight in weights.items() if name != "num_words")
 
 
@@ -114,3 +132,8 @@ def test_each_half_searches_its_own_lectures_only(maker):
 def test_overlap_is_symmetric_and_zero_where_spans_only_touch():
     assert overlap(Span(0, 10), Span(10, 20)) == 0
     assert overlap(Span(0, 10), Span(4, 6)) == overlap(Span(4, 6), Span(0, 10)) == 2
+
+
+def test_the_reliability_table_compares_confidence_with_truth():
+    table = reliability(np.array([0.05, 0.95, 0.93, 0.15]), np.array([0.0, 1.0, 0.0, 1.0]), np.array([1.0, 3.0, 1.0, 1.0]))
+    assert table == [[0.05, 0.0, 1], [0.15, 1.0, 1], [0.945, 0.75, 2]]

@@ -1,0 +1,1 @@
+"""Networks of answering; torch only, never imported at run time."""
