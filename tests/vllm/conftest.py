@@ -5,9 +5,11 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from tiny_llm import TinyServer, bring, serving, sound_part, text_part, tone, vllm_environment, wav, write_checkpoint
 
+LEAST_MEMORY_BYTES = 7 * 2**30
 Serve = Callable[..., AbstractContextManager[TinyServer]]
 
 
@@ -25,6 +27,8 @@ def environment() -> Path:
     found = vllm_environment()
     if found is None:
         pytest.skip("there is no vLLM to start: `make vllm-env` builds it, `make test-vllm` does so first")
+    if psutil.virtual_memory().available < LEAST_MEMORY_BYTES:
+        pytest.skip("less than 7 GiB of memory are free: two vLLM servers take 6")
     return found
 
 

@@ -56,7 +56,7 @@ def test_it_takes_five_sounds_whatever_it_is_told(voxtral, sounds, words):
 def test_an_empty_sound_is_taken_without_a_word(voxtral, sounds, words):
     nothing = voxtral.ask(words("What is said?"))
     empty = voxtral.ask(sounds(0.0), words("What is said?"))
-    assert empty.status == 400 or empty.num_prompt_tokens <= nothing.num_prompt_tokens  # why we send at least half a second
+    assert empty.status == 400 or empty.num_prompt_tokens <= nothing.num_prompt_tokens + 1  # why we send at least half a second
 
 
 def test_special_tokens_cannot_be_written(voxtral, words):
