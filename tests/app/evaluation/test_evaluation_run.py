@@ -21,11 +21,13 @@ from app.evaluation.sets.loading import load_set
 from app.evaluation.sides import ALL_SIDES, CHARACTERS, DENSE, FUSED, WORDS, score
 from app.evaluation.sounds import Noise
 from app.evaluation.systems import parse_systems
+from app.evaluation.words import hear
 from app.settings import Settings
 from retriever.config import FixedWindows, SpeechPauses
 from retriever.domain import EmbeddedSegment, EncodedQuestion, Segment, Word
 from retriever.fusion import Fusion
 from retriever.index import SegmentIndex
+from retriever.metrics import word_error_rate
 
 SENTENCES = {
     "heart": "The human heart beats about one hundred thousand times every day.",
@@ -154,6 +156,18 @@ def test_systems_hear_the_same_segments_and_their_work_is_kept(spoken_set: Path,
     again, _ = Runner(load_set(str(spoken_set)), tmp_path / "work", told.append).run(plan)
     assert {path: path.read_bytes() for path in (tmp_path / "work").iterdir()} == kept
     assert [one.forms["typed"].sides for one in again] == [one.forms["typed"].sides for one in outcomes]
+
+
+@needs_flite
+def test_word_errors_of_clips_are_those_of_what_was_heard(spoken_set: Path, tmp_path: Path) -> None:
+    (system,) = parse_systems("cascade+num_workers=1", Settings(home=tmp_path))
+    clips = load_set(str(spoken_set)).contexts[:1]
+    errors, cpu = hear(system, clips, tmp_path / "work")
+    assert errors is not None
+    (kept,) = (json.loads(path.read_text(encoding="utf-8")) for path in (tmp_path / "work").glob("clips-*.jsonl"))
+    heard = [word for segment in kept["segments"] for word, *_ in segment["words"]]
+    assert errors.rate == pytest.approx(word_error_rate(SENTENCES["heart"].lower().rstrip(".").split(), heard))
+    assert cpu > 0
 
 
 @needs_flite

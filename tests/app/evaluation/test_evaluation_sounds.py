@@ -15,7 +15,6 @@ from app.errors import CommandMisused, DataSetUnusable
 from app.evaluation.cache import LineCache
 from app.evaluation.festival import SENTENCE_GAP_S, VOICES, speak, speakable, split_sentences
 from app.evaluation.sets.loading import load_set
-from app.evaluation.sides import character_grams
 from app.evaluation.sounds import Noise, add_noise, noise_files, read_sound
 from app.evaluation.speak import chosen, make, read_written
 from app.evaluation.systems import Source, parse_systems
@@ -149,19 +148,6 @@ def test_kept_work_survives_a_line_that_was_cut_short(tmp_path: Path) -> None:
     assert "b" not in again
     again.add({"id": "b", "value": 3})
     assert [row["value"] for row in LineCache(path)] == [1, 3]
-
-
-@given(st.text(alphabet="ab '1", max_size=12))
-def test_character_grams_are_all_pieces_of_three_and_four(text: str) -> None:
-    grams = character_grams(text)
-    assert all(len(gram) in (3, 4) for gram in grams)
-    longest = max(0, max((len(gram) for gram in grams), default=0))
-    assert longest in (0, 3, 4)
-
-
-def test_character_grams_of_a_word_are_known() -> None:
-    assert character_grams("Bee!") == [" be", "bee", "ee ", " bee", "bee "]
-    assert character_grams("...") == []
 
 
 def test_systems_are_named_by_kind_weights_and_source(tmp_path: Path) -> None:
