@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from generator.errors import ClientMissing, ModelUnknown, RequestRefused, ServedError, ServerBrokeOff, ServerFailed, ServerLost, ServerSlow
 from generator.prompt import Message
-from generator.refusals import Refusal, in_connecting, innermost_reason, refusal, told_by, was_reset
+from generator.refusals import MAX_TOLD, Refusal, in_connecting, innermost_reason, refusal, told_by, was_reset
 
 if TYPE_CHECKING:
     import openai
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from langchain_openai import ChatOpenAI
 
 MAX_CONNECT_S: Final = 5.0  # a server that is there accepts at once, however busy it is
+_NOT_THE_PROTOCOL: Final = (ValueError, LookupError, TypeError, AttributeError)  # what the client runs into when it reads something else
 NO_KEY: Final = "none"  # the client insists on a key; a server without one ignores it
 
 
@@ -88,9 +89,11 @@ class ModelServer:
         """Return the names of the models that the server serves. Raises ServedError."""
         client = self._client.root_client
         try:
-            return tuple(model.id for model in self._retried(client.models.list).data)
+            return tuple(str(model.id) for model in self._retried(client.models.list).data)
         except self._errors as error:
             raise self._translated(error, "") from error
+        except _NOT_THE_PROTOCOL as error:
+            raise RequestRefused(self._foreign(error)) from error
 
     def stream(self, model: str, messages: Sequence[Message], wish: Wish) -> Iterator[Piece]:
         """Yield the answer as it comes.
@@ -116,10 +119,8 @@ class ModelServer:
                     yield piece
         except self._errors as error:
             raise self._in_stream(self._translated(error, model), came) from error
-        except ValueError as error:  # a line of the stream that is no JSON
-            raise ServerBrokeOff(
-                f"what {self.base_url} sends is not OpenAI's protocol ({error}): check the generator's `base_url`"
-            ) from error
+        except _NOT_THE_PROTOCOL as error:
+            raise ServerBrokeOff(self._foreign(error)) from error
         if not ended:
             raise ServerBrokeOff(f"{self.base_url} ended the connection in the middle of its answer: look at the server, then ask again")
 
@@ -206,6 +207,10 @@ class ModelServer:
 
     def _lost(self, reason: str) -> str:
         return f"the model server {self.base_url} cannot be reached ({reason}): start it, or mend the generator's `base_url`"
+
+    def _foreign(self, error: Exception) -> str:
+        reason = f"{type(error).__name__}: {error}"[:MAX_TOLD]
+        return f"what {self.base_url} sends is not OpenAI's protocol ({reason}): check the generator's `base_url`"
 
     def _slow(self) -> str:
         return (

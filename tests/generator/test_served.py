@@ -31,6 +31,7 @@ from generator.errors import (
     ModelUnknown,
     PromptTooLong,
     RequestRefused,
+    ServedError,
     ServerBrokeOff,
     ServerFailed,
     ServerLost,
@@ -539,6 +540,24 @@ def test_what_speaks_another_protocol_is_said_to_do_so() -> None:
         address = server.url.removesuffix("/v1")
         with pytest.raises(ModelUnknown, match="ends in /v1"):
             build_served(Served(base_url=address, model="tiny", family="voxtral"), Fixed()).answer(TYPED, EVIDENCE)
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        "<html>Welcome to the proxy</html>",
+        "",
+        "data: no JSON\n\n",
+        'data: {"choices": [{}]}\n\n',
+        "data: [1]\n\n",
+        'data: {"choices": 7}\n\n',
+    ],
+)
+def test_something_that_is_no_model_server_at_all_is_said_to_be_none(server: ProtocolServer, foreign: str) -> None:
+    server.behaviour.foreign = foreign
+    for model in ("tiny", ""):
+        with pytest.raises(ServedError, match=r"is not OpenAI's protocol .*check the generator's `base_url`"):
+            by(server, model=model).answer(TYPED, EVIDENCE)
 
 
 # Standing in

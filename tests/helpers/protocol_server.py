@@ -79,6 +79,7 @@ class Behaviour:
         break_after: break the connection after so many characters of the answer.
         error_after: send an error as an event of the stream after so many.
         no_end: end the stream without saying why.
+        foreign: what to send instead of the protocol.
         wait_s: before the first word; pause_s between words.
     """
 
@@ -93,6 +94,7 @@ class Behaviour:
     break_after: int | None = None
     error_after: int | None = None
     no_end: bool = False
+    foreign: str | None = None
     wait_s: float = 0.0
     pause_s: float = 0.0
     chunk: int = 4
@@ -131,6 +133,8 @@ class ProtocolServer:
     async def list_models(self, request: Request) -> Response:
         if (refusal := self.check_key(request)) is not None:
             return refusal
+        if self.behaviour.foreign is not None:
+            return Response(self.behaviour.foreign, media_type="text/html")
         names = self.behaviour.models or (self.behaviour.model,)
         return JSONResponse(
             {"object": "list", "data": [{"id": name, "object": "model", "created": 0, "owned_by": "vllm"} for name in names]}
@@ -148,6 +152,8 @@ class ProtocolServer:
         if self.behaviour.fail:
             status = self.behaviour.fail.pop(0)
             return self.error(Refused(status, "the engine is in trouble", "InternalServerError"))
+        if self.behaviour.foreign is not None:
+            return Response(self.behaviour.foreign, media_type="text/event-stream")
         try:
             heard = self.listen(await request.json())
         except Refused as refusal:
