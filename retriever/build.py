@@ -39,5 +39,5 @@ def build_retriever(config: RetrieverConfig) -> Retriever:
 
 
 def build_fusion(config: RetrieverConfig) -> Fusion:
-    """Return how the index should fuse this retriever's vectors and words."""
-    return Fusion(config.lexical_weight, config.num_candidates)
+    """Return how the index should fuse this retriever's vectors, words and letters."""
+    return Fusion(config.lexical_weight, config.num_candidates, config.gram_weight)

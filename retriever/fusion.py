@@ -1,7 +1,7 @@
-"""One ranking out of two: cosines of vectors and BM25 scores of words.
+"""One ranking out of three: cosines of vectors, BM25 scores of words, BM25 scores of runs of letters.
 
-The score is cosine + weight x BM25 / (the best BM25 of this search), over the best of both sides. It ranks within one search only: any
-question, on topic or not, has a best BM25, so decisions use the raw features.
+The score is cosine + the sum of weight x BM25 / (the best BM25 of this search), over the best of each side. It ranks within one search
+only: any question, on topic or not, has a best BM25, so decisions use the raw features.
 
 Shapes: S segments in scope.
 """
@@ -20,18 +20,23 @@ class Fusion:
     """How to fuse.
 
     Attributes:
-        lexical_weight: of BM25 scaled to its maximum, beside the cosine.
+        lexical_weight: of the words' BM25 scaled to its maximum, beside the cosine.
         num_candidates: best of each side that are fused.
+        gram_weight: of the letters' BM25 scaled to its maximum.
     """
 
-    lexical_weight: float = 0.4
+    lexical_weight: float = 0.2
     num_candidates: int = 100
+    gram_weight: float = 0.25
 
-    def scores(self, cosine: Scores, lexical: Scores, k: int) -> Scores:
-        """Return (S,) fused scores, at least k of them if there are as many segments; -inf for what is among the best of neither side."""
+    def scores(self, cosine: Scores, lexical: Scores, grams: Scores, k: int) -> Scores:
+        """Return (S,) fused scores, at least k of them if there are as many segments; -inf for what is among the best of no side."""
         num_best = max(self.num_candidates, k)
-        chosen = _best(cosine, num_best) | (_best(lexical, num_best) & (lexical > 0))
-        fused = cosine + self.lexical_weight * lexical / max(lexical.max(initial=0.0), np.finfo(np.float64).tiny)
+        chosen, fused = _best(cosine, num_best), cosine
+        for bm25, weight in ((lexical, self.lexical_weight), (grams, self.gram_weight)):
+            if weight:
+                chosen = chosen | (_best(bm25, num_best) & (bm25 > 0))
+                fused = fused + weight * bm25 / max(bm25.max(initial=0.0), np.finfo(np.float64).tiny)
         scores: Scores = np.where(chosen, np.round(fused, NUM_DECIMALS), -np.inf)
         return scores
 

@@ -1,4 +1,4 @@
-"""What is searched: vectors in FAISS, words in postings, and their files; the only module that imports faiss.
+"""What is searched: vectors in FAISS, words and letters in postings, and their files; the only module that imports faiss.
 
 A cache: it can be made again from the library at any time. Scope is filtered inside the search, for vectors and words alike, so a short
 lecture among a hundred hours still yields its k hits. What is found depends on which segments are in it, not on the order they came in.
@@ -23,7 +23,17 @@ from retriever.domain import EmbeddedSegment, EncodedQuestion, Hit, HitFeatures,
 from retriever.errors import DeviceUnavailable, IndexDamaged, IndexForeign, IndexMissing, InvalidSegment
 from retriever.fusion import Fusion, Scores, ranking
 from retriever.index_files import REBUILT, Manifest, check_maker, read_manifest, read_parts, write
-from retriever.lexical import Ids, Mask, Postings, Vocabulary, content_terms
+from retriever.lexical import (
+    GRAM_SATURATION,
+    NUM_GRAMS,
+    Ids,
+    Mask,
+    Postings,
+    Vocabulary,
+    content_letters,
+    content_terms,
+    letter_grams,
+)
 
 VECTORS: Final = "vectors"
 SEGMENTS: Final = "segments"
@@ -33,10 +43,11 @@ NUM_LOADS: Final = 5  # a writer saves every few seconds at most: it does not ou
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Entry:
-    """A segment and the numbers of its terms."""
+    """A segment, the numbers of its terms, and the letters of its content words."""
 
     segment: Segment
     terms: Ids
+    letters: bytes
 
 
 class _View:
@@ -46,6 +57,7 @@ class _View:
         ordered = sorted(entries, key=lambda entry: _order(entry.segment))
         self.segments = [entry.segment for entry in ordered]
         self.postings = Postings([entry.terms for entry in ordered], num_terms)
+        self.grams = Postings([letter_grams(entry.letters) for entry in ordered], NUM_GRAMS, GRAM_SATURATION)
         self.lectures = {lecture: number for number, lecture in enumerate({segment.lecture_id: None for segment in self.segments})}
         self._lecture_of = np.array([self.lectures[segment.lecture_id] for segment in self.segments], np.int64)
         self._ids = np.array([segment.id for segment in self.segments], np.int64)
@@ -140,7 +152,8 @@ class SegmentIndex:
             return
         self._vectors.add_with_ids(np.stack([one.vector for one in new.values()]), np.fromiter(new, np.int64))
         for number, one in new.items():
-            self._entries[number] = _Entry(one.segment, self._vocabulary.learn(content_terms(join_words(one.words))))
+            text = join_words(one.words)
+            self._entries[number] = _Entry(one.segment, self._vocabulary.learn(content_terms(text)), content_letters(text))
         self._view = None
 
     def remove(self, ids: Collection[int]) -> None:
@@ -167,7 +180,8 @@ class SegmentIndex:
         cosine = self._cosines(question, view, scope)  # (S,) of the segments in scope
         matches = view.postings.match([self._vocabulary.number(term) for term in dict.fromkeys(content_terms(question.wording))], scope)
         lexical, coverage = matches.bm25[scope], matches.coverage[scope]
-        scores = self._fusion.scores(cosine, lexical, k)
+        grams = view.grams.match(dict.fromkeys(letter_grams(content_letters(question.wording)).tolist()), scope).bm25[scope]
+        scores = self._fusion.scores(cosine, lexical, grams, k)
         middle = float(np.median(cosine))
         rows = np.flatnonzero(scope)
         return [
@@ -259,6 +273,8 @@ def _pack(entries: Sequence[_Entry], vocabulary: Vocabulary) -> bytes:
         spans=np.array([(entry.segment.start, entry.segment.end) for entry in entries], np.int64).reshape(-1, 2),
         num_terms=np.array([len(entry.terms) for entry in entries], np.int64),
         terms=terms.astype(np.int32),
+        num_letters=np.array([len(entry.letters) for entry in entries], np.int64),
+        letters=np.frombuffer(b"".join(entry.letters for entry in entries), np.uint8),
         vocabulary=np.frombuffer("\n".join(known[number] for number in used).encode(), np.uint8),
     )
     return file.getvalue()
@@ -270,8 +286,10 @@ def _unpack(data: bytes) -> tuple[list[_Entry], Vocabulary]:
         spans = arrays["spans"].tolist()
         bags = np.split(arrays["terms"], np.cumsum(arrays["num_terms"])[:-1]) if spans else []
         vocabulary = Vocabulary(arrays["vocabulary"].tobytes().decode().split("\n"))
-    pieces = zip(lectures, spans, runs, bags, strict=True)
-    return [_Entry(Segment(lecture, start, end, run), bag) for lecture, (start, end), run, bag in pieces], vocabulary
+        letters, ends = arrays["letters"].tobytes(), np.cumsum(arrays["num_letters"]).tolist()
+    words = [letters[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)] if ends else []
+    pieces = zip(lectures, spans, runs, bags, words, strict=True)
+    return [_Entry(Segment(lecture, start, end, run), *rest) for lecture, (start, end), run, *rest in pieces], vocabulary
 
 
 def _uuids(rows: npt.NDArray[np.uint8]) -> list[UUID]:

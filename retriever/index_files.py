@@ -14,7 +14,7 @@ from typing import Final
 
 from retriever.errors import IndexDamaged, IndexForeign, IndexMissing
 
-FORMAT: Final = 1
+FORMAT: Final = 2  # 1 had no letters
 MANIFEST: Final = "manifest.json"
 REBUILT: Final = "it is made again from the library by the worker, or by `askaloud rebuild`"
 

@@ -1,4 +1,6 @@
-"""The lexical side of the search: BM25 over the words that were heard.
+"""The lexical sides of the search: BM25 over the words that were heard, and over runs of four letters of them.
+
+Runs of letters cross from word to word, so that "coordination" meets "co ordination" and half of a misheard name still counts.
 
 Robertson and Zaragoza 2009, "The Probabilistic Relevance Framework: BM25 and Beyond", section 3.2, with the idf that cannot be negative
 (log of 1 + odds). Rarity and mean length are those of the segments in scope: what other lectures, or other owners, say changes nothing.
@@ -20,6 +22,11 @@ from retriever.spoken_numbers import spell_numbers
 # Both chosen, with the endings below and without stop words, on development questions over written passages; EXPERIMENTS.md.
 SATURATION: Final = 0.9  # k1: how soon further occurrences stop counting
 LENGTH_WEIGHT: Final = 0.75  # b: how far long segments are held back
+
+GRAM_LENGTH: Final = 4  # letters; against 3, 5, 3 with 4, and phones on development questions: EXPERIMENTS.md
+GRAM_SATURATION: Final = 0.5  # k1 of runs of letters
+NUM_LETTERS: Final = 28  # a to z, and two for all others
+NUM_GRAMS: Final = NUM_LETTERS**GRAM_LENGTH
 
 # Words that carry the grammar of a sentence and not its topic; neither side counts them.
 _GRAMMAR: Final = """
@@ -72,22 +79,29 @@ class Vocabulary:
 
 
 class Postings:
-    """Which segments have a term, and how often: an inverted index that does not change."""
+    """Which segments have a term, and how often: an inverted index that does not change. Six bytes for each posting."""
 
-    def __init__(self, bags: Sequence[Ids], num_terms: int) -> None:
+    def __init__(self, bags: Sequence[Ids], num_terms: int, saturation: float = SATURATION) -> None:
         """Invert.
 
         Args:
             bags: for each of S segments, the numbers of its terms, with repetitions.
             num_terms: T.
+            saturation: k1.
         """
+        self._saturation = saturation
         self.lengths = np.array([len(bag) for bag in bags], np.float64)  # (S,)
-        segments = np.repeat(np.arange(len(bags), dtype=np.int64), [len(bag) for bag in bags])
-        terms = np.concatenate([np.empty(0, np.int32), *bags]).astype(np.int64)
-        pairs, counts = np.unique(terms * max(len(bags), 1) + segments, return_counts=True)  # (P,), by term, then segment
-        self._counts = counts.astype(np.float64)
-        self._segments = pairs % max(len(bags), 1)
-        self._starts = np.searchsorted(pairs, np.arange(num_terms + 1) * max(len(bags), 1))  # (T + 1,)
+        num_segments = max(len(bags), 1)
+        pairs = np.concatenate([np.empty(0, np.int32), *bags]).astype(np.int64)  # in place from here on: there are millions
+        pairs *= num_segments
+        pairs += np.repeat(np.arange(len(bags), dtype=np.int32), [len(bag) for bag in bags])
+        pairs.sort()
+        firsts = np.flatnonzero(np.diff(pairs, prepend=-1))  # (P,) by term, then segment
+        self._counts = np.minimum(np.diff(firsts, append=len(pairs)), np.iinfo(np.uint16).max).astype(np.uint16)
+        pairs = pairs[firsts]
+        self._segments = (pairs % num_segments).astype(np.int32)
+        pairs //= num_segments
+        self._starts = np.concatenate([[0], np.cumsum(np.bincount(pairs, minlength=num_terms))]).astype(np.int32)  # (T + 1,)
 
     def match(self, question: Iterable[int | None], scope: Mask) -> Matches:
         """Score the segments in scope.
@@ -99,27 +113,52 @@ class Postings:
         bm25, coverage, total = np.zeros(len(scope)), np.zeros(len(scope)), 0.0
         num_segments = int(scope.sum())
         mean_length = max(float(self.lengths[scope].mean()), 1.0) if num_segments else 1.0
-        holding_back = SATURATION * (1 - LENGTH_WEIGHT + LENGTH_WEIGHT * self.lengths / mean_length)
+        holding_back = self._saturation * (1 - LENGTH_WEIGHT + LENGTH_WEIGHT * self.lengths / mean_length)
         for term in question:
             found, counts = self._posted(term, scope)
             rarity = float(np.log1p((num_segments - len(found) + 0.5) / (len(found) + 0.5)))
-            bm25[found] += rarity * counts * (SATURATION + 1) / (counts + holding_back[found])
+            bm25[found] += rarity * counts * (self._saturation + 1) / (counts + holding_back[found])
             coverage[found] += rarity
             total += rarity
         return Matches(bm25, coverage / total if total else coverage)
 
-    def _posted(self, term: int | None, scope: Mask) -> tuple[npt.NDArray[np.int64], Scores]:
+    def _posted(self, term: int | None, scope: Mask) -> tuple[Ids, Scores]:
         if term is None:
-            return np.empty(0, np.int64), np.empty(0)
+            return np.empty(0, np.int32), np.empty(0)
         piece = slice(self._starts[term], self._starts[term + 1])
         kept = scope[self._segments[piece]]
-        return self._segments[piece][kept], self._counts[piece][kept]
+        return self._segments[piece][kept], self._counts[piece][kept].astype(np.float64)
 
 
 def content_terms(text: str) -> list[str]:
     """Return the terms of a text's content words, in order: lower case, numbers in words, without stop words and common endings."""
+    return [stem(word) for word in _content_words(text)]
+
+
+def content_letters(text: str) -> bytes:
+    """Return the letters of a text's content words, in order and without gaps: one byte below `NUM_LETTERS` for each.
+
+    >>> list(content_letters("The cab"))
+    [2, 0, 1]
+    """
+    return bytes(
+        ord(letter) - ord("a") if "a" <= letter <= "z" else 26 + ord(letter) % 2 for letter in "".join(_content_words(text))
+    )  # fmt: skip
+
+
+def letter_grams(letters: bytes) -> Ids:
+    """Return the number, below `NUM_GRAMS`, of each run of `GRAM_LENGTH` letters."""
+    codes = np.frombuffer(letters, np.uint8).astype(np.int32)
+    num_grams = max(0, len(codes) - GRAM_LENGTH + 1)
+    grams = np.zeros(num_grams, np.int32)
+    for place in range(GRAM_LENGTH):
+        grams = grams * NUM_LETTERS + codes[place : place + num_grams]
+    return grams
+
+
+def _content_words(text: str) -> list[str]:
     words = re.findall(r"[^\W_]+", spell_numbers(re.sub(r"['’]s\b|['’]", "", text.lower())))
-    return [stem(word) for word in words if word not in STOP_WORDS]
+    return [word for word in words if word not in STOP_WORDS]
 
 
 @lru_cache(maxsize=100_000)

@@ -10,6 +10,7 @@ from retriever.cascade import CascadeRetriever
 from retriever.config import AudioLimits, Cascade, FixedWindows, SpeechPauses
 from retriever.domain import Audio, Question
 from retriever.errors import InvalidQuestion, ModelFilesMissing
+from retriever.fusion import Fusion
 from retriever.segmentation import PauseSegmenter, WindowSegmenter
 from retriever.sentence_encoder import SentenceEncoder
 
@@ -81,4 +82,4 @@ def test_records_choose_the_implementation() -> None:
     assert isinstance(build_retriever(Cascade()), CascadeRetriever)
     assert isinstance(build_segmenter(SpeechPauses()), PauseSegmenter)
     assert isinstance(build_segmenter(FixedWindows()), WindowSegmenter)
-    assert build_fusion(Cascade(lexical_weight=0.7, num_candidates=9)).lexical_weight == 0.7
+    assert build_fusion(Cascade(lexical_weight=0.7, gram_weight=0.3, num_candidates=9)) == Fusion(0.7, 9, 0.3)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from retriever.training.evaluate_passages import ONLY_WORDS, evaluate, main, read_pairs
+from retriever.training.evaluate_passages import SIDES, evaluate, main, read_pairs
 
 ROWS = [
     {"question": "What makes bread rise?", "context": "Yeast eats sugar and blows gas into the dough.", "paragraph": "1"},
@@ -20,11 +20,11 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-def test_vectors_find_meanings_and_words_find_words(path: Path) -> None:
+def test_vectors_find_meanings_and_words_and_letters_find_what_was_said(path: Path) -> None:
     pairs = read_pairs(path)
-    ranks = evaluate(pairs, pairs, [0.0, ONLY_WORDS])
-    assert ranks[0.0] == [1, 1, 1]
-    assert ranks[ONLY_WORDS][2] == 1
+    ranks = evaluate(pairs, pairs, SIDES)
+    assert ranks["vectors"] == ranks["fused"] == [1, 1, 1]
+    assert ranks["words"][2] == ranks["letters"][2] == 1
 
 
 def test_packed_questions_are_read_as_plain_ones(path: Path, tmp_path: Path) -> None:
@@ -32,9 +32,9 @@ def test_packed_questions_are_read_as_plain_ones(path: Path, tmp_path: Path) -> 
     assert read_pairs(tmp_path / "questions.jsonl.gz") == read_pairs(path)
 
 
-def test_the_command_prints_a_line_for_each_weight(path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("sys.argv", ["evaluate_passages", str(path), "--sample", "2", "--weights", "0", "0.4"])
+def test_the_command_prints_a_line_for_each_side(path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["evaluate_passages", str(path), "--sample", "2"])
     main()
     lines = capsys.readouterr().out.splitlines()
-    assert [line.partition(":")[0] for line in lines] == ["weight 0", "weight 0.4"]
+    assert [line.partition(":")[0] for line in lines] == list(SIDES)
     assert "R@1 100.0" in lines[0]

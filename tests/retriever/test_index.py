@@ -84,6 +84,14 @@ def test_words_alone_find_a_segment_whose_vector_is_far() -> None:
     assert hit.features.coverage == pytest.approx(1.0)
 
 
+def test_letters_alone_find_a_segment_whose_words_were_misheard() -> None:
+    segments = [*talk(1, 300), segment(1, 400, "beyond say sang", seed=7)]
+    asked = EncodedQuestion(-segments[-1].vector, "Beyonce", None)
+    hit = index_of(*segments, fusion=Fusion(0.4, 10, gram_weight=3.0)).search(asked, 1, {lecture(1)})[0]
+    assert hit.segment == segments[-1].segment
+    assert hit.features.lexical == hit.features.coverage == 0.0
+
+
 def test_features_are_raw_and_the_same_for_candidates_of_both_sides() -> None:
     segments = talk(1, 40)
     asked = question("heart and lava", 3)
@@ -211,7 +219,7 @@ def test_saved_and_opened_is_the_same(tmp_path: Path) -> None:
     index.save(tmp_path, 4)
     opened = SegmentIndex.open(tmp_path, MAKER, D)
     assert opened.ids == index.ids
-    asked = question("heart of the café")
+    asked = question("heart of the cafés")
     assert opened.search(asked, 20, {lecture(n) for n in (1, 2, 3)}) == index.search(asked, 20, {lecture(n) for n in (1, 2, 3)})
     opened.add(talk(4, 3))
     opened.remove([one.segment.id for one in talk(1, 9)])

@@ -8,7 +8,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retriever import lexical
-from retriever.lexical import LENGTH_WEIGHT, SATURATION, STOP_WORDS, Matches, Postings, Vocabulary, content_terms
+from retriever.lexical import (
+    GRAM_LENGTH,
+    GRAM_SATURATION,
+    LENGTH_WEIGHT,
+    NUM_GRAMS,
+    NUM_LETTERS,
+    SATURATION,
+    STOP_WORDS,
+    Matches,
+    Postings,
+    Vocabulary,
+    content_letters,
+    content_terms,
+    letter_grams,
+)
 
 TEXTS = [
     "the heart pumps blood and the heart rests",
@@ -121,5 +135,45 @@ def test_any_text_has_terms_without_space_or_capitals(text: str) -> None:
         assert "\n" not in term
 
 
-def test_the_example_in_the_docstring_is_true() -> None:
+def search_letters(said: list[str], question: str) -> np.ndarray:
+    postings = Postings([letter_grams(content_letters(text)) for text in said], NUM_GRAMS, GRAM_SATURATION)
+    return postings.match(dict.fromkeys(letter_grams(content_letters(question)).tolist()), np.ones(len(said), np.bool_)).bm25
+
+
+def test_a_misheard_word_is_found_by_the_letters_that_were_heard() -> None:
+    said = ["they saw beyond say on the stage", "they saw a violin on the stage", "who beat the drum"]
+    assert not search(said, "Beyonce").bm25.any()
+    assert int(np.argmax(search_letters(said, "Beyonce"))) == 0
+
+
+def test_a_word_that_was_heard_as_two_is_found_by_its_letters() -> None:
+    said = ["this co ordination number", "this violin has strings"]
+    scores = search_letters(said, "coordination")
+    assert scores[0] > 0 == scores[1]
+
+
+@given(st.text(alphabet="abcxyz é", max_size=30))
+def test_runs_of_letters_have_numbers_of_their_own(text: str) -> None:
+    letters = content_letters(text)
+    grams = letter_grams(letters)
+    assert len(grams) == max(0, len(letters) - GRAM_LENGTH + 1)
+    for place, gram in enumerate(grams.tolist()):
+        assert 0 <= gram < NUM_GRAMS
+        assert gram == sum(letters[place + i] * NUM_LETTERS ** (GRAM_LENGTH - 1 - i) for i in range(GRAM_LENGTH))
+
+
+@given(st.text())
+def test_any_text_has_letters_in_the_alphabet(text: str) -> None:
+    assert all(letter < NUM_LETTERS for letter in content_letters(text))
+
+
+def test_the_saturation_of_postings_can_be_chosen() -> None:
+    bags = [np.array([0, 0, 0, 1], np.int32), np.array([0, 1, 1, 1], np.int32)]
+    scope = np.ones(2, np.bool_)
+    soon, late = (Postings(bags, 2, saturation).match([0], scope).bm25 for saturation in (0.01, 5.0))
+    assert soon[0] / soon[1] < 1.05
+    assert late[0] / late[1] > 1.5
+
+
+def test_the_examples_in_the_docstrings_are_true() -> None:
     assert doctest.testmod(lexical).failed == 0
