@@ -36,7 +36,8 @@ OFFLINE: Final = MappingProxyType({"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE"
 TEXT_FLAGS: Final = ("--max-model-len", "8192")
 
 LOOK_EVERY_S: Final = 1.0
-GRACE_S: Final = 20.0  # between asking it to end and killing it; also how long it may go on unhealthy
+GRACE_S: Final = 20.0  # between asking it to end and killing it
+UNWELL_S: Final = 120.0  # so long it may go on without saying that it is well; one whose engine died ends by itself
 MAX_FAILED_STARTS: Final = 3
 NUM_LINES_SHOWN: Final = 12
 
@@ -203,8 +204,8 @@ class LlmKeeper:
         while self._runs() and not self._over:
             if is_healthy(self.server.address):
                 well_at = time.monotonic()
-            elif time.monotonic() - well_at > GRACE_S:
-                log.warning("the model server has been unhealthy for %.0f s", GRACE_S)
+            elif time.monotonic() - well_at > UNWELL_S:
+                log.warning("the model server has been unhealthy for %.0f s", UNWELL_S)
                 return
             time.sleep(LOOK_EVERY_S)
 
