@@ -19,8 +19,8 @@ from retriever.domain import SAMPLE_RATE_HZ, Audio, Samples, Span, clock, to_sam
 MIN_CLIP_S: Final = 0.5  # servers refuse sound "too short to be represented"; silence is added up to this
 MIN_PART_S: Final = 4.0  # less of a moment tells a model nothing: it is left out rather than cut so short
 GAP_S: Final = 0.6  # of silence between clips that are joined, so that they are heard apart
-_WINDOW: Final = to_samples(0.1)  # a pause is looked for with a window of this length
 _HOP: Final = to_samples(0.02)
+_WINDOW: Final = 5 * _HOP  # a pause is looked for with a window of this length
 _LATE: Final = 0.6  # of the room: cuts lie in what comes after, so that few parts are made
 
 
@@ -143,11 +143,10 @@ def quietest(samples: Samples) -> int:
     """Return the middle of the quietest tenth of a second, in samples; the last of several equal ones."""
     if len(samples) <= _WINDOW:
         return len(samples) // 2
-    energy = np.concatenate(([0.0], np.cumsum(np.square(samples, dtype=np.float64))))
-    starts = np.arange(0, len(samples) - _WINDOW + 1, _HOP)
-    loudness = energy[starts + _WINDOW] - energy[starts]
-    last = len(starts) - 1 - int(np.argmin(loudness[::-1]))
-    return int(starts[last]) + _WINDOW // 2
+    hops = samples[: len(samples) // _HOP * _HOP].reshape(-1, _HOP)
+    loudness = np.convolve(np.einsum("ij,ij->i", hops, hops, dtype=np.float64), np.ones(_WINDOW // _HOP), "valid")
+    last = len(loudness) - 1 - int(np.argmin(loudness[::-1]))
+    return last * _HOP + _WINDOW // 2
 
 
 def to_wav(audio: Audio) -> bytes:

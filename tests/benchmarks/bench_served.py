@@ -1,8 +1,11 @@
 """Questions to a speech LLM on a real vLLM server (a tiny one, whose answers are random): how many at once, and what of the time is ours.
 
-Needs `make vllm-env`. The server does next to nothing, so the share of our work is as great as it can be.
+All but the first figure need `make vllm-env`. The server does next to nothing, so the share of our work is as great as it can be.
 """
 
+import base64
+import io
+import json
 import os
 import statistics
 import sys
@@ -11,12 +14,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import soundfile
 from measure import Figure
 
 sys.path.append(str(Path(__file__).parents[1] / "helpers"))
 
 from tiny_llm import KEY, TinyServer, bring, serving, tone, vllm_environment, write_checkpoint
 
+from generator.answer_format import read_reply, so_far
 from generator.clips import plan_sounds
 from generator.config import Served
 from generator.families import PromptStyle, named_family
@@ -30,6 +35,7 @@ NUM_QUESTIONS, NUM_CLIPS, CLIP_S, NUM_TOKENS = 24, 5, 12.0, 48
 
 def measure(folder: Path) -> Iterator[Figure]:
     """Yield our processor time for a question as a share of the whole, and questions per second beside the bare protocol."""
+    yield from of_the_longest_prompt()
     environment = vllm_environment()
     if environment is None:
         return
@@ -46,6 +52,35 @@ def measure(folder: Path) -> Iterator[Figure]:
             bare = per_second(num_at_once, lambda i: bare_request(server, evidence, i))
             rate = per_second(num_at_once, lambda i: asked.answer(Question(text=f"What is said in part {i}?"), evidence))
             yield Figure(f"{name}, {num_at_once} at once", rate, "questions/s", "the same prompts posted bare", bare)
+
+
+def of_the_longest_prompt() -> Iterator[Figure]:
+    """Yield our processor time for the most that a question can send: five moments of 30 s and a spoken question of a minute.
+
+    Needs no server: the prompt is made as for one, and a reply read as from one. Beside it, the same sound encoded by soundfile alone.
+    """
+    config = Served(model="qwen2-audio", max_clips=5)
+    evidence = [bring(f"clip {i}", 60.0 * i, 30.0) for i in range(5)]
+    question = Question(audio=tone(60.0, 300))
+    reply = json.dumps({"supported": True, "clips": [1, 3], "answer": "One hundred thousand times every day. " * 12})
+    briefing = SoundBriefing(config)
+    ours, bare = [], []
+    for _ in range(NUM_QUESTIONS):
+        began = time.thread_time()
+        brief = briefing.brief(question, evidence, config.model)
+        json.dumps(brief.messages)  # as the client will
+        for end in range(0, len(reply), 4):  # every piece that streams in is looked at
+            so_far(reply[:end])
+        read_reply(reply)
+        ours.append(1000 * (time.thread_time() - began))
+        began = time.thread_time()
+        for sound in (*(one.load_audio() for one in evidence), question.audio):
+            file = io.BytesIO()
+            soundfile.write(file, sound.samples, 16_000, format="WAV", subtype="PCM_16")
+            base64.b64encode(file.getvalue())
+        bare.append(1000 * (time.thread_time() - began))
+    name = "served question, 5 clips of 30 s and 60 s of question: cutting, encoding, prompt, parsing"
+    yield Figure(name, statistics.median(ours), "ms", "soundfile and base64 alone", statistics.median(bare), "under 30 ms")
 
 
 def one_by_one(asked: ServedGenerator, evidence: list) -> tuple[float, float]:
