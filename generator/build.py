@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from generator.base import Generator
 from generator.calibration import load_calibration
-from generator.config import Extractive, GeneratorConfig, Reader, Served, ServedText
+from generator.config import EMBEDDED, Extractive, GeneratorConfig, Reader, Served, ServedText
 from generator.extractive import ExtractiveGenerator
 from generator.ranking import SpanRanker
 from generator.wording import load_rarity
@@ -35,7 +35,7 @@ def build_generator(config: GeneratorConfig, retriever_kind: str, language: str 
             ranker = SpanRanker(ShippedEncoder(), load_rarity(), calibration.span_weights)
             return ExtractiveGenerator(config, calibration, ranker)
         case Served() | ServedText():
-            return build_served(config, build_generator(Extractive(), retriever_kind, language))
+            return build_served(config, build_generator(EMBEDDED, retriever_kind, language))
         case _:
             assert_never(config)
 

@@ -1,7 +1,7 @@
 """Configuration records of answering; the type of a record chooses the implementation."""
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,3 +83,6 @@ class ServedText:
 
 
 GeneratorConfig: TypeAlias = Extractive | Served | ServedText
+
+EMBEDDED: Final = Extractive()
+"""What answers unless something else is set, gives served answers their confidence, and stands in for a server that fails."""

@@ -321,16 +321,16 @@ def retriever_record(kind: str, num_workers: int) -> RetrieverConfig:
     return replace(record, num_workers=num_workers) if isinstance(record, Cascade) else replace(record, num_threads=num_workers)
 
 
-def measure(config: RetrieverConfig, ways: Sequence[Way[Any]], data: Path, work: Path, out: Path) -> None:
-    """Write the calibrations of one retriever with each way to answer."""
-    ears = Ears(work, build_segmenter(SpeechPauses()), build_retriever(config))
-    lectures = make_lectures(data, work)
-    maker = ExampleMaker(lectures, make_strangers(data, work), ears, IndexSearch(ears.retriever, build_fusion(config)))
+def measure(kind: str, ears: Ears, ways: Sequence[Way[Any]], data: Path, out: Path) -> None:
+    """Write the calibrations of one kind of retriever with each way to answer."""
+    lectures = make_lectures(data, ears.folder)
+    search = IndexSearch(ears.retriever, build_fusion(retriever_records()[kind]()))
+    maker = ExampleMaker(lectures, make_strangers(data, ears.folder), ears, search)
     for way in ways:
         name = ears.retriever.fingerprint + (f" {way.weights_name}" if way.weights_name else "")
         record = {
             "format": FORMAT,
-            "retriever_kind": config.kind,
+            "retriever_kind": kind,
             "generator_kind": way.kind,
             "fingerprint": ears.retriever.fingerprint,
             "generator_weights": way.weights_name,
@@ -338,7 +338,7 @@ def measure(config: RetrieverConfig, ways: Sequence[Way[Any]], data: Path, work:
             "max_false_strangers": MAX_FALSE_STRANGERS,
             "languages": {"en": calibrate(maker, name, way)},
         }
-        path = out / f"support-{config.kind}-{way.kind}.json"
+        path = out / f"support-{kind}-{way.kind}.json"
         path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         print(f"{path.name} written", flush=True)
     ears.retriever.close()
@@ -352,6 +352,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the calibrations")
     parser.add_argument("--retrievers", nargs="*", choices=sorted(retriever_records()), default=sorted(retriever_records()))
     parser.add_argument("--generators", nargs="*", choices=sorted(FEATURES), default=sorted(FEATURES))
+    parser.add_argument("--same-ears", help="fingerprint of an earlier version of the one retriever measured: take the words it heard")
     parser.add_argument("--num-workers", type=int, default=1, help="recognising at once")
     arguments = parser.parse_args()
     makers: dict[str, Callable[[], Way[Any]]] = {
@@ -360,7 +361,9 @@ def main() -> None:
     }
     ways = [makers[kind]() for kind in arguments.generators]
     for kind in arguments.retrievers:
-        measure(retriever_record(kind, arguments.num_workers), ways, arguments.data, arguments.work, arguments.out)
+        retriever = build_retriever(retriever_record(kind, arguments.num_workers))
+        ears = Ears(arguments.work, build_segmenter(SpeechPauses()), retriever, arguments.same_ears)
+        measure(kind, ears, ways, arguments.data, arguments.out)
 
 
 if __name__ == "__main__":

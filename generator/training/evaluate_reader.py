@@ -19,7 +19,7 @@ import numpy as np
 
 from generator.domain import Evidence
 from generator.reader import Net, ReaderRanker
-from generator.reading import shipped_reader
+from generator.reading import READER, ReadingNet
 from generator.spoken_form import spoken_form
 from generator.training.fitting import auroc, choose_threshold
 from generator.training.reader_data import QuestionOnPassage, Unanswerable, Words, development, without_sentences
@@ -195,13 +195,14 @@ def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="holds qa/")
-    parser.add_argument("--checkpoint", type=Path, help="last.pt of a training; without it the shipped reader is measured")
+    parser.add_argument("--checkpoint", type=Path, help="last.pt of a training, measured in torch")
+    parser.add_argument("--reader", type=Path, default=READER, help="an exported reader; the shipped one unless told otherwise")
     parser.add_argument("--sets", nargs="*", choices=("dev", "xquad"), default=["dev"])
     parser.add_argument("--sources", nargs="*", default=["new_wiki"], help="of the development questions")
     parser.add_argument("--num", type=int, help="measure so many questions only, chosen by a seeded generator")
     parser.add_argument("--open", action="store_true", help="also find XQuAD's paragraphs first")
     arguments = parser.parse_args()
-    net: Net = TorchNet(read_checkpoint(arguments.checkpoint), shipped_pieces()) if arguments.checkpoint else shipped_reader()
+    net: Net = TorchNet(read_checkpoint(arguments.checkpoint), shipped_pieces()) if arguments.checkpoint else ReadingNet(arguments.reader)
     questions = _some(list(development(arguments.data / "qa", arguments.sources)), arguments.num)
     found = read_all(net, questions)
     threshold = odds_threshold(found)

@@ -19,7 +19,7 @@ import numpy as np
 from generator.citations import cite
 from generator.domain import Evidence
 from generator.reader import Net, ReaderRanker
-from generator.reading import shipped_reader
+from generator.reading import READER, ReadingNet
 from generator.spoken_form import spoken_form
 from generator.training.calibrate import IndexSearch, retriever_record, retriever_records
 from generator.training.corpus import read_sound
@@ -162,12 +162,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="made by app.evaluation.speak")
     parser.add_argument("--retriever", choices=sorted(retriever_records()), required=True)
-    parser.add_argument("--checkpoint", type=Path, help="last.pt of a training; without it the shipped reader is measured")
+    parser.add_argument("--checkpoint", type=Path, help="last.pt of a training, measured in torch")
+    parser.add_argument("--reader", type=Path, default=READER, help="an exported reader; the shipped one unless told otherwise")
     parser.add_argument("--num", type=int, help="the first so many passages")
     parser.add_argument("--work", type=Path, default=Path("runs/reader"), help="where what was heard is kept")
     parser.add_argument("--spoken-questions", action="store_true", help="also ask aloud")
     arguments = parser.parse_args()
-    net: Net = TorchNet(read_checkpoint(arguments.checkpoint), shipped_pieces()) if arguments.checkpoint else shipped_reader()
+    net: Net = TorchNet(read_checkpoint(arguments.checkpoint), shipped_pieces()) if arguments.checkpoint else ReadingNet(arguments.reader)
     config = retriever_record(arguments.retriever, 1)
     hearing = Hearing(arguments.work / arguments.folder.name, build_segmenter(SpeechPauses()), build_retriever(config))
     contexts, questions = read_set(arguments.folder, arguments.num)

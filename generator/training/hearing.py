@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid5
@@ -20,16 +20,25 @@ class Ears:
 
     Attributes:
         folder: holds the lectures and questions; what was heard goes to `heard/` in it.
+        same_ears: fingerprint of an earlier version of the retriever that heard the same words: they are taken from there, and only the
+            vectors are made anew. None hears everything.
     """
 
     folder: Path
     segmenter: Segmenter
     retriever: Retriever
+    same_ears: str | None = None
 
     def hear_lecture(self, name: str, lecture: DevelopmentLecture) -> list[EmbeddedSegment]:
         """Return the lecture's segments; `name` is its file's."""
         path = self._folder / f"{name}.json"
-        if not path.exists():
+        earlier = self._earlier(f"{name}.json")
+        if not path.exists() and earlier is not None:
+            record = json.loads(earlier.read_text(encoding="utf-8"))
+            texts = [" ".join(word[0] for word in words) for _, _, words in record]
+            np.save(path.with_suffix(".npy"), np.stack([self.retriever.encode(_as_heard(text)).vector for text in texts]))
+            path.write_text(json.dumps(record), encoding="utf-8")
+        elif not path.exists():
             embedded = list(self.retriever.embed(self._cut(self.folder / f"{name}.flac", lecture_id(lecture))))
             record = [
                 [one.segment.start, one.segment.end, [[word.text, word.start, word.end, word.confidence] for word in one.words]]
@@ -54,12 +63,20 @@ class Ears:
         audio = Audio(np.clip(read_sound(self.folder / "questions" / f"{question.id}.flac"), -1, 1))
         if not path.exists():
             path.parent.mkdir(exist_ok=True)
-            encoded = self.retriever.encode(Question(audio=audio))
+            earlier = self._earlier(f"questions/{question.id}.json")
+            heard = json.loads(earlier.read_text(encoding="utf-8"))["heard"] if earlier else None
+            encoded = self.retriever.encode(Question(audio=audio, heard=heard))
+            encoded = replace(encoded, heard=encoded.wording)
             np.save(path.with_suffix(".npy"), encoded.vector)
             path.write_text(json.dumps({"wording": encoded.wording, "heard": encoded.heard}), encoding="utf-8")
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         encoded = EncodedQuestion(np.load(path.with_suffix(".npy")), record["wording"], record["heard"])
         return Question(audio=audio, heard=encoded.heard), encoded
+
+    def _earlier(self, name: str) -> Path | None:
+        """Return what an earlier version with the same ears heard, if it did."""
+        path = self.folder / "heard" / self.same_ears / name if self.same_ears else None
+        return path if path is not None and path.exists() else None
 
     @property
     def _folder(self) -> Path:
@@ -71,6 +88,10 @@ class Ears:
         sound = np.clip(read_sound(path), -1, 1)
         for span in self.segmenter.spans(_blocks(sound)):
             yield SegmentAudio(Segment(number, span.start, span.end, number), Audio(sound[span.start : span.end]))
+
+
+def _as_heard(text: str) -> Question:
+    return Question(audio=Audio(np.zeros(1, np.float32)), heard=text)
 
 
 def lecture_id(lecture: DevelopmentLecture) -> UUID:
