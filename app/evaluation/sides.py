@@ -6,7 +6,6 @@ the application does. A context's score is that of its best segment.
 Shapes: Q questions, C contexts.
 """
 
-import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,15 +17,13 @@ import numpy.typing as npt
 from retriever.domain import EmbeddedSegment, EncodedQuestion, join_words
 from retriever.fusion import Fusion
 from retriever.index import SegmentIndex
-from retriever.lexical import Postings, Vocabulary
-from retriever.spoken_numbers import spell_numbers
+from retriever.lexical import GRAM_SATURATION, NUM_GRAMS, Postings, content_letters, letter_grams
 
 Scores = npt.NDArray[np.float32]  # (Q, C)
 
-NGRAM_SIZES: Final = (3, 4)
 NUM_HITS: Final = 10  # of a timed search, as an application asks
-DENSE, WORDS, CHARACTERS, DENSE_CHARACTERS, FUSED = "dense", "words", "characters", "dense+characters", "fused"
-ALL_SIDES: Final = (DENSE, WORDS, CHARACTERS, DENSE_CHARACTERS, FUSED)
+DENSE, WORDS, CHARACTERS, DENSE_WORDS, FUSED = "dense", "words", "characters", "dense+words", "fused"
+ALL_SIDES: Final = (DENSE, WORDS, CHARACTERS, DENSE_WORDS, FUSED)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,7 +52,7 @@ def score(questions: Sequence[EncodedQuestion], contexts: Sequence[Sequence[Embe
     index.add(segments)
     index.prepare()
     lectures = {one.segment.lecture_id for one in segments}
-    grams = _Grams(segments)
+    letters = _Letters(segments)
     search_s = []
     for row, question in enumerate(questions):
         start = time.perf_counter()
@@ -64,13 +61,12 @@ def score(questions: Sequence[EncodedQuestion], contexts: Sequence[Sequence[Embe
         hits = index.search(question, len(segments), lectures)
         places = np.array([context_of[hit.segment.id] for hit in hits])
         cosine = np.array([hit.features.cosine for hit in hits])
-        characters = grams.match(question.wording)[[row_of[hit.segment.id] for hit in hits]]
-        scaled = characters / max(float(characters.max(initial=0.0)), np.finfo(np.float64).tiny)
+        lexical = np.array([hit.features.lexical for hit in hits])
         found = {
             DENSE: cosine,
-            WORDS: np.array([hit.features.lexical for hit in hits]),
-            CHARACTERS: characters,
-            DENSE_CHARACTERS: cosine + fusion.lexical_weight * scaled,
+            WORDS: lexical,
+            CHARACTERS: letters.match(question.wording)[[row_of[hit.segment.id] for hit in hits]],
+            DENSE_WORDS: cosine + fusion.lexical_weight * lexical / max(float(lexical.max()), np.finfo(np.float64).tiny),
             FUSED: np.array([hit.score for hit in hits]),
         }
         for side, values in found.items():
@@ -78,27 +74,15 @@ def score(questions: Sequence[EncodedQuestion], contexts: Sequence[Sequence[Embe
     return Scored(sides, search_s)
 
 
-def character_grams(text: str) -> list[str]:
-    """Return the 3- and 4-grams of a text's characters, numbers in words, one space between words and at both ends.
-
-    >>> character_grams("A bee")
-    [' a ', 'a b', ' be', 'bee', 'ee ', ' a b', 'a be', ' bee', 'bee ']
-    """
-    words = re.findall(r"[^\W_]+", spell_numbers(text.lower().replace("'", "")))
-    plain = f" {' '.join(words)} " if words else ""
-    return [plain[start : start + size] for size in NGRAM_SIZES for start in range(len(plain) - size + 1)]
-
-
-class _Grams:
-    """BM25 over the n-grams of what was heard."""
+class _Letters:
+    """The letters' BM25, which the index fuses without showing it."""
 
     def __init__(self, segments: Sequence[EmbeddedSegment]) -> None:
-        self._vocabulary = Vocabulary()
-        bags = [self._vocabulary.learn(character_grams(join_words(one.words))) for one in segments]
-        self._postings = Postings(bags, len(self._vocabulary))
+        bags = [letter_grams(content_letters(join_words(one.words))) for one in segments]
+        self._postings = Postings(bags, NUM_GRAMS, GRAM_SATURATION)
         self._all = np.ones(len(segments), np.bool_)
 
     def match(self, wording: str) -> npt.NDArray[np.float64]:
         """Return the score of each segment."""
-        terms = dict.fromkeys(character_grams(wording))
-        return self._postings.match([self._vocabulary.number(term) for term in terms], self._all).bm25
+        grams = dict.fromkeys(letter_grams(content_letters(wording)).tolist())
+        return self._postings.match(grams, self._all).bm25
