@@ -109,7 +109,7 @@ def test_ask_prints_answer_citations_hits_and_times(home_with_lecture: Path) -> 
     told = in_a_process("ask", "--text", HEART_QUESTION, "-k", 2, "--retriever", "cascade", "--generator", "extractive", "--json").json
     assert list(told) == ["question", "answer", "citations", "hits", "timings_ms"]
     assert told["question"] == {"text": HEART_QUESTION, "heard": None}
-    assert set(told["answer"]) == {"text", "supported", "model"}
+    assert set(told["answer"]) == {"text", "supported", "status", "model", "note"}
     assert told["answer"]["supported"] is True
     assert set(told["citations"][0]) == PLACE | {"text"}
     assert 28 < told["citations"][0]["start_s"] < told["citations"][0]["end_s"] < 41

@@ -374,7 +374,7 @@ def test_an_answer_that_broke_off_is_called_failed(page: Callable[..., AppTest])
     orphan = Answer("one hundred", (), False, 0.0, "none", "{}", status=AnswerStatus.STREAMING)
     qa.library.history.add_answer(asked.question.id, qa.owner, orphan, asked.found.evidence, "r", {})
     at = page(_ask, q=str(asked.question.id))
-    assert "Until then it read: “one”" in at.error[0].value.replace("\\", "")
+    assert "Until then it read: “one hundred”" in at.error[0].value.replace("\\", "")
     assert "failed" in all_text(page(_history))
 
 
