@@ -21,7 +21,7 @@ from retriever.domain import Audio, Samples, Word, to_samples
 VOICES: Final = {"slt-hts": "voice_cmu_us_slt_arctic_hts", "kal": "voice_kal_diphone"}
 SENTENCE_GAP_S: Final = 0.3  # between sentences, as a reader pauses
 _PEAK: Final = 0.5
-_TIMEOUT_S: Final = 300.0
+_TIMEOUT_S: Final = 3600.0  # a paragraph takes seconds; a busy machine, minutes
 _SPELLED: Final = str.maketrans(
     {
         "\N{FRACTION SLASH}": "/",
