@@ -47,7 +47,8 @@ def measure(folder: Path) -> Iterator[Figure]:
         evidence = [bring(f"clip {i}", 60.0 * i, CLIP_S) for i in range(NUM_CLIPS)]
         ours_ms, whole_ms = one_by_one(asked, evidence)
         name = f"served question, {NUM_CLIPS} clips of {CLIP_S:g} s"
-        yield Figure(f"{name}: our own processor time", ours_ms, "ms", "the whole answer", whole_ms, "under 30 ms")
+        all_ours = f"{name}: our processor time, LangChain's for {NUM_TOKENS} pieces among it"
+        yield Figure(all_ours, ours_ms, "ms", "the whole answer", whole_ms)
         for num_at_once in (1, 4, 8):
             bare = per_second(num_at_once, lambda i: bare_request(server, evidence, i))
             rate = per_second(num_at_once, lambda i: asked.answer(Question(text=f"What is said in part {i}?"), evidence))
