@@ -550,7 +550,6 @@ def test_what_speaks_another_protocol_is_said_to_do_so() -> None:
         "data: no JSON\n\n",
         'data: {"choices": [{}]}\n\n',
         "data: [1]\n\n",
-        'data: {"choices": 7}\n\n',
     ],
 )
 def test_something_that_is_no_model_server_at_all_is_said_to_be_none(server: ProtocolServer, foreign: str) -> None:
