@@ -32,6 +32,8 @@ class Settings:
     """What the search weighs and what it leaves out.
 
     Attributes:
+        blank_cost: nats taken from the blank: a network trained this way is too sure of it.
+        prior_weight: of how usual each phone is (log-probability), taken from what the network says.
         language_weight: of the language model's natural log-probability beside the acoustic one.
         word_score: added for every word; more gives more and shorter words.
         unusual_cost: nats for a pronunciation that is not a word's first.
@@ -44,13 +46,15 @@ class Settings:
         confidence_scale: of the scores when they become probabilities of words; below 1, as frames are not independent.
     """
 
-    language_weight: float = 0.8
-    word_score: float = 0.0
+    blank_cost: float = 2.5
+    prior_weight: float = 0.5
+    language_weight: float = 1.0
+    word_score: float = 0.5
     unusual_cost: float = 0.7
     num_states: int = 100
     beam: float = 14.0
-    num_phones: int = 6
-    min_phone: float = -7.0
+    num_phones: int = 8
+    min_phone: float = -9.0
     skip_blank: float = 0.98
     lattice_beam: float = 10.0
     confidence_scale: float = 0.5
@@ -73,13 +77,13 @@ class Frames:
     skipped: float
 
     @classmethod
-    def of(cls, log_probs: Floats, settings: Settings) -> "Frames":
-        """Choose the frames of a segment."""
+    def of(cls, log_probs: Floats, bonus: Floats, settings: Settings) -> "Frames":
+        """Choose the frames of a segment and add (Q,) what each output gets more."""
         blank = log_probs[:, BLANK]
         kept = blank < np.log(settings.skip_blank)
         places = np.flatnonzero(kept)
         after_blank = np.diff(places, prepend=-1) > 1
-        return cls(places, np.maximum(log_probs[places], np.float32(-1e4)), after_blank, float(blank[~kept].sum(dtype=np.float64)))
+        return cls(places, np.maximum(log_probs[places], np.float32(-1e4)) + bonus, after_blank, float(blank[~kept].sum(dtype=np.float64)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -201,12 +205,13 @@ class WordBeam:
         starts = np.flatnonzero(np.diff(states.segment, prepend=-1))
         best = np.maximum(blank, moved.max(axis=1))
         best[again] = np.maximum(best[again], repeated)
-        floors = np.repeat(np.maximum.reduceat(best, starts) - np.float32(self._settings.beam), np.diff(starts, append=len(best)))
+        lengths = np.diff(starts, append=len(best))
+        floors = np.repeat(np.maximum.reduceat(best, starts) - np.float32(self._settings.beam), lengths)
 
         chosen = np.flatnonzero(moved >= floors[:, None])
         source, child, score = chosen // moved.shape[1], children.reshape(-1)[chosen].astype(np.int64), moved.reshape(-1)[chosen]
         inner = child < self._tree.num_inner
-        likely = blank >= floors
+        likely = blank >= np.minimum(floors, np.repeat(np.maximum.reduceat(blank, starts), lengths))  # one stays, come what may
         likely_again = repeated >= floors[again]
         again = again[likely_again]
         candidates = _Candidates.together([

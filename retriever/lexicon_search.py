@@ -22,7 +22,9 @@ from retriever._word_lattice import Lattice
 from retriever._word_lattice import Path as LatticePath
 from retriever.errors import InvalidAudio
 from retriever.ngram_model import NgramModel
-from retriever.pronunciations import NUM_OUTPUTS, PhoneTree, Pronunciations
+from retriever.pronunciations import BLANK, NUM_OUTPUTS, PhoneTree, Pronunciations
+
+__all__ = ["HeardWord", "Hypothesis", "LexiconSearch", "Settings", "usual_phones"]
 
 LogProbs = npt.NDArray[np.float32]
 
@@ -51,7 +53,7 @@ class Hypothesis:
 
     Attributes:
         words: in order.
-        acoustic: natural log-probability of the best alignment.
+        acoustic: natural log-probability of the best alignment, with what the settings add to phones and take from the blank.
         language: natural log-probability of the words.
         score: what the search maximises: acoustic + weight * language + a score per word.
     """
@@ -73,6 +75,8 @@ class LexiconSearch:
     def __init__(self, lexicon: Pronunciations, language: NgramModel, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
         self.language = language
+        self._bonus = -self.settings.prior_weight * usual_phones(lexicon, language.unigrams)
+        self._bonus[BLANK] = -self.settings.blank_cost
         self._tree = PhoneTree.build(lexicon, language.unigrams, self.settings.unusual_cost)
 
     @classmethod
@@ -98,7 +102,7 @@ class LexiconSearch:
         for values in log_probs:
             if values.ndim != 2 or values.shape[1] != NUM_OUTPUTS or np.isnan(values).any():
                 raise InvalidAudio(f"log-probabilities of shape {values.shape}; the search reads (frames, {NUM_OUTPUTS}) without NaN")
-        frames = [Frames.of(values, self.settings) for values in log_probs]
+        frames = [Frames.of(values, self._bonus, self.settings) for values in log_probs]
         found: list[tuple[Hypothesis, ...]] = [()] * len(frames)
         for batch in _batches(frames):
             lattices = WordBeam(self._tree, self.language, self.settings, [frames[one] for one in batch]).run()
@@ -120,6 +124,17 @@ class LexiconSearch:
         score = path.score + frames.skipped
         rest = self.settings.language_weight * language + math.fsum(arc.extra for arc in path.arcs)
         return Hypothesis(words, score - rest, language, score)
+
+
+def usual_phones(lexicon: Pronunciations, word_log_probs: LogProbs) -> LogProbs:
+    """Return the (Q,) log-probability of each phone in speech of these words, less the mean of all; 0 for the blank.
+
+    A phone that no word has is as usual as one that is said once in a million.
+    """
+    rows, places = np.nonzero((lexicon.phones > 0) & (lexicon.ranks == 0)[:, None])
+    said = np.bincount(lexicon.phones[rows, places], np.exp(word_log_probs[lexicon.words[rows]]), minlength=NUM_OUTPUTS)[1:]
+    usual = np.log(np.maximum(said / said.sum(), 1e-6))
+    return np.concatenate(([0], usual - usual.mean())).astype(np.float32)
 
 
 def _batches(frames: Sequence[Frames]) -> Iterator[list[int]]:

@@ -21,7 +21,9 @@ import numpy.typing as npt
 from retriever.errors import ModelFilesMissing
 
 START: Final = 0  # the state and the word number of a sentence's start
-STEP: Final = 1 / 12  # nats between two codes of a probability; an error of a 24th
+STEP: Final = 1 / 12  # nats between two codes of a probability: at most 4 % wrong
+BACKOFF_STEP: Final = 1 / 30  # of a back-off weight, which all words share that a context does not list
+BACKOFF_ZERO: Final = 90  # code of weight 1; weights reach from e^-5.5 to e^3
 FILE_NAME: Final = "language-model.xz"
 
 Ids = npt.NDArray[np.int64]
@@ -39,7 +41,7 @@ class Ngrams:
         word_probs, word_backoffs: (V,) codes: minus the natural logarithm, in steps.
         num_successors: (V,) kept bigrams that begin with each word.
         bigram_words: (B,) their second words.
-        bigram_probs, bigram_backoffs: (B,) codes; a back-off code is offset by 128, as weights can exceed one.
+        bigram_probs, bigram_backoffs: (B,) codes; weights can exceed one and have their own steps.
         num_continuations: (B,) kept trigrams that begin with each bigram.
         trigram_words: (R,) their third words.
         trigram_probs: (R,) codes.
@@ -68,7 +70,7 @@ def encode(log_probs: npt.NDArray[np.floating]) -> Codes:
 
 def encode_backoffs(log_weights: npt.NDArray[np.floating]) -> Codes:
     """Return codes of log back-off weights."""
-    codes: Codes = np.clip(np.rint(-log_weights / STEP) + 128, 0, 255).astype(np.uint8)
+    codes: Codes = np.clip(BACKOFF_ZERO - np.rint(log_weights / BACKOFF_STEP), 0, 255).astype(np.uint8)
     return codes
 
 
@@ -81,7 +83,7 @@ class NgramModel:
         self._num_words = len(ngrams.words)
         self._probs = _decode(ngrams.word_probs)
         self._bigram_probs, self._trigram_probs = _decode(ngrams.bigram_probs), _decode(ngrams.trigram_probs)
-        self._backoffs = np.concatenate((_decode(ngrams.word_backoffs, 128), _decode(ngrams.bigram_backoffs, 128)))
+        self._backoffs = decode_backoffs(np.concatenate((ngrams.word_backoffs, ngrams.bigram_backoffs)))
         first = np.repeat(np.arange(self._num_words, dtype=np.int64), ngrams.num_successors)
         self._bigrams = first << 16 | ngrams.bigram_words
         pairs = np.repeat(np.arange(len(self._bigrams), dtype=np.int64), ngrams.num_continuations)
@@ -152,8 +154,13 @@ class NgramModel:
             raise ModelFilesMissing(f"{path} is no language model ({error}); install the application again") from error
 
 
-def _decode(codes: Codes, zero: int = 0) -> LogProbs:
-    return ((zero - codes.astype(np.float32)) * STEP).astype(np.float32)
+def decode_backoffs(codes: Codes) -> LogProbs:
+    """Return the log back-off weights that codes stand for."""
+    return ((BACKOFF_ZERO - codes.astype(np.float32)) * np.float32(BACKOFF_STEP)).astype(np.float32)
+
+
+def _decode(codes: Codes) -> LogProbs:
+    return (-codes.astype(np.float32) * np.float32(STEP)).astype(np.float32)
 
 
 def _find(keys: Ids, wanted: Ids) -> tuple[Ids, npt.NDArray[np.bool_]]:

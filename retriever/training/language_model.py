@@ -16,7 +16,7 @@ from typing import Final
 
 import numpy as np
 
-from retriever.ngram_model import FILE_NAME, START, STEP, NgramModel, Ngrams, encode, encode_backoffs
+from retriever.ngram_model import FILE_NAME, START, STEP, NgramModel, Ngrams, decode_backoffs, encode, encode_backoffs
 from retriever.pronunciations import FILE_NAME as LEXICON_FILE
 from retriever.pronunciations import Pronunciations
 from retriever.training.kneser_ney import CUT, Backoff, Counts, Floats, Ids, Pruner, smooth
@@ -68,17 +68,17 @@ def quantise(model: Backoff, words: tuple[str, ...]) -> NgramModel:
         model.trigrams,
         _rounded(model.contexts_of_trigrams(), model.trigram_probs),
     )
-    backoffs = rounded.word_backoffs()
-    exact = Backoff(rounded.words, rounded.bigrams, rounded.bigram_probs, rounded.trigrams, rounded.trigram_probs)
+    word_backoffs = encode_backoffs(rounded.word_backoffs())
+    bigram_backoffs = encode_backoffs(rounded.bigram_backoffs(decode_backoffs(word_backoffs).astype(np.float64)))
     return NgramModel(
         Ngrams(
             words,
             word_codes,
-            encode_backoffs(backoffs),
+            word_backoffs,
             np.bincount(model.bigrams >> 16, minlength=len(words)).astype(np.uint16),
             (model.bigrams & 0xFFFF).astype(np.uint16),
             encode(rounded.bigram_probs),
-            encode_backoffs(exact.bigram_backoffs(backoffs)),
+            bigram_backoffs,
             np.bincount(model.contexts_of_trigrams(), minlength=len(model.bigrams)).astype(np.uint16),
             (model.trigrams & 0xFFFF).astype(np.uint16),
             encode(rounded.trigram_probs),
@@ -111,7 +111,7 @@ class Fit:
 def fit(model: NgramModel, path: Path) -> Fit:
     """Measure a model on a file of sentences."""
     stream = token_stream(path, model.numbers)
-    stream = stream[: np.flatnonzero(stream == START)[0]]
+    stream = stream[: int(np.argmax(stream == START)) or len(stream)]
     num_unknown = sum(number for word, number in count_words(path).items() if word not in model.numbers)
     before, last, word = stream[:-2], stream[1:-1], stream[2:]
     after_two = model.score(np.where(before == CUT, START, before), np.where(last == CUT, START, last))[1]
@@ -202,7 +202,8 @@ def main() -> None:
         Pronunciations.of(lexicon, words).save(out / LEXICON_FILE)
         bytes_used = {name: (out / name).stat().st_size for name in (FILE_NAME, LEXICON_FILE)}
         kept = {"bigrams": len(pruned.ngrams.bigram_words), "trigrams": len(pruned.ngrams.trigram_words)}
-        fits = {path.stem: asdict(fit(pruned, path)) for path in sorted(arguments.texts.glob("dev-*.txt"))}
+        held_out = [path for path in sorted(arguments.texts.glob("dev-*.txt")) if path.stat().st_size]
+        fits = {path.stem: asdict(fit(pruned, path)) for path in held_out}
         print(json.dumps({"size": size, "bytes": bytes_used, **kept, "fit": fits}), flush=True)
 
 

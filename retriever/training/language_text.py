@@ -45,7 +45,7 @@ class Abbreviations:
     def join(self, said: str, written: str) -> str:
         """Return a said sentence with the letters of its abbreviations put together.
 
-        >>> Abbreviations(["DNA"]).join("the d n a of g p u's", "The DNA of GPUs")
+        >>> Abbreviations(["a DNA"]).join("the d n a of g p u's", "The DNA of GPUs")
         "the dna of g p u's"
         """
         found = {(match[1].lower(), match[2] or "") for match in _CAPITALS.finditer(written)}

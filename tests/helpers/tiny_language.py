@@ -14,7 +14,16 @@ Lexicon = Mapping[str, Sequence[tuple[str, ...]]]
 LogProbs = npt.NDArray[np.float32]
 
 EXHAUSTIVE = Settings(
-    language_weight=0.7, word_score=0.3, num_states=100_000, beam=1e3, num_phones=39, min_phone=-1e9, skip_blank=1.1, lattice_beam=1e3
+    blank_cost=0.0,
+    prior_weight=0.0,
+    language_weight=0.7,
+    word_score=0.3,
+    num_states=100_000,
+    beam=1e3,
+    num_phones=39,
+    min_phone=-1e9,
+    skip_blank=1.1,
+    lattice_beam=1e3,
 )
 
 

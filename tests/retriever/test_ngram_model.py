@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tiny_language import random_model
 
 from retriever.errors import ModelFilesMissing
-from retriever.ngram_model import STEP, NgramModel
+from retriever.ngram_model import BACKOFF_STEP, BACKOFF_ZERO, STEP, NgramModel
 
 
 def by_the_book(model: NgramModel, words: tuple[int, ...]) -> float:
@@ -34,9 +34,9 @@ def by_the_book(model: NgramModel, words: tuple[int, ...]) -> float:
         return -STEP * float(stored.word_probs[words[0]])
     weight = 0.0
     if len(words) == 2:
-        weight = STEP * (128 - float(stored.word_backoffs[words[0]]))
+        weight = BACKOFF_STEP * (BACKOFF_ZERO - float(stored.word_backoffs[words[0]]))
     elif words[:2] in bigrams and stored.num_continuations[bigrams[words[:2]]]:  # type: ignore[index]
-        weight = STEP * (128 - float(stored.bigram_backoffs[bigrams[words[:2]]]))  # type: ignore[index]
+        weight = BACKOFF_STEP * (BACKOFF_ZERO - float(stored.bigram_backoffs[bigrams[words[:2]]]))  # type: ignore[index]
     return weight + by_the_book(model, words[1:])
 
 
