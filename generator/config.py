@@ -1,5 +1,6 @@
 """Configuration records of answering; the type of a record chooses the implementation."""
 
+import math
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
@@ -59,6 +60,9 @@ class Served:
     max_clips: int = 5
     max_citations: int = 3
 
+    def __post_init__(self) -> None:
+        _check_served(self)
+
 
 @dataclass(frozen=True, slots=True)
 class ServedText:
@@ -80,6 +84,20 @@ class ServedText:
     max_clips: int = 5
     max_citations: int = 3
     structured: bool = True
+
+    def __post_init__(self) -> None:
+        _check_served(self)
+
+
+def _check_served(record: Served | ServedText) -> None:
+    """Refuse numbers with which nothing could be asked. Raises ValueError, which settings turn into a sentence."""
+    for name in ("max_tokens", "max_clips", "max_citations"):
+        if getattr(record, name) < 1:
+            raise ValueError(f"{name} must be at least 1, got {getattr(record, name)}")
+    if not 0 < record.timeout_s < math.inf:
+        raise ValueError(f"timeout_s must be more than 0 seconds, got {record.timeout_s}")
+    if not 0 <= record.temperature <= 2:
+        raise ValueError(f"temperature lies between 0 and 2, got {record.temperature}")
 
 
 GeneratorConfig: TypeAlias = Extractive | Served | ServedText

@@ -16,7 +16,7 @@ from generator.citations import check_citations, cite_segment
 from generator.clips import Clip, Sending, plan_sounds, plan_words
 from generator.config import Served, ServedText
 from generator.domain import Answer, AnswerStatus, Citation, Evidence
-from generator.errors import AnswerUnusable, ServedError
+from generator.errors import AnswerUnusable, ClipUnavailable, ServedError
 from generator.families import ModelFamily, family_of, named_family
 from generator.model_server import ModelServer, Wish
 from generator.prompt import Message, messages_with_sound, messages_with_words
@@ -66,6 +66,7 @@ class SoundBriefing:
         Raises:
             FamilyUnknown: the settings name no family, and the model's name tells none.
             PromptTooLong: the question alone leaves no room for clips.
+            ClipUnavailable: no moment has a sound that can be sent.
         """
         typed, sound = question_parts(question)
         if typed is None and sound is None:
@@ -73,7 +74,7 @@ class SoundBriefing:
         family = self._family or family_of(model)
         sending = plan_sounds(sound, evidence, family, self._config.max_clips)
         if not sending.clips:
-            return NOTHING_FOUND
+            raise ClipUnavailable(f"of the moments found none can be sent: {'; '.join(map(str, sending.left_out))}")
         messages = messages_with_sound(sending, typed, family.prompt)
         return Brief(messages, sending, self._config.temperature or family.sampling.temperature, _extra(family, len(sending.clips)))
 

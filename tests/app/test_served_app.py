@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 from app.answering import BROKEN_OFF, settled
 from app.build import Parts, build_answerer
 from app.cli import commands
+from app.errors import SettingsInvalid
 from app.export import HistoryFormat, export_history
 from app.service import SpokenQA
 from app.settings import load_settings
@@ -141,7 +142,7 @@ def test_the_words_alone_are_sent_to_a_text_model(qa: SpokenQA, server: Protocol
     assert asked.found.evidence[0].text in server.last().text
 
 
-def test_a_lecture_whose_sound_is_gone_is_left_out_and_named(served: SpokenQA, parts: Parts) -> None:
+def test_a_lecture_whose_sound_is_gone_is_answered_from_its_words(served: SpokenQA, server: ProtocolServer, parts: Parts) -> None:
     (info,) = served.lectures()
     for path in (parts.settings.home / "sounds").rglob("*"):
         if path.is_file():
@@ -149,8 +150,10 @@ def test_a_lecture_whose_sound_is_gone_is_left_out_and_named(served: SpokenQA, p
     for path in parts.settings.home.rglob("*.flac"):
         path.unlink()
     answer = served.ask(Question(text=QUESTION)).answer
-    assert not answer.supported
-    assert info.lecture.title in json.dumps(json.loads(answer.settings)) or "there is nothing to look in" in answer.text
+    assert answer.model == "extractive"  # its words are there all the same
+    assert f"none can be sent: “{info.lecture.title}” " in answer.note
+    assert "its sound cannot be read" in answer.note
+    assert server.heard == []
 
 
 # What stands in
@@ -275,6 +278,22 @@ def test_the_key_in_the_environment_is_used_and_is_no_unknown_setting(
     monkeypatch.setenv("ASKALOUD_LLM_KEY", "right")
     result = CliRunner().invoke(commands, ["ask", "--text", QUESTION, "--json"])
     assert json.loads(result.stdout)["answer"]["model"] == "tiny"
+
+
+@pytest.mark.parametrize(
+    ("setting", "complaint"),
+    [
+        ({"max_clips": 0}, "max_clips must be at least 1"),
+        ({"timeout_s": -1.0}, "timeout_s must be more"),
+        ({"temprature": 1}, "no such setting"),
+    ],
+)
+def test_settings_with_which_nothing_can_be_asked_are_a_sentence(
+    configured: Callable[..., None], setting: dict[str, object], complaint: str
+) -> None:
+    configured(kind="served", **setting)
+    with pytest.raises(SettingsInvalid, match=complaint):
+        load_settings()
 
 
 def test_an_unknown_family_in_the_settings_is_a_sentence(configured: Callable[..., None]) -> None:

@@ -25,6 +25,7 @@ from generator.domain import Answer, AnswerStatus, Evidence
 from generator.errors import (
     AnswerUnusable,
     ClipRefused,
+    ClipUnavailable,
     FamilyUnknown,
     GeneratorError,
     KeyRefused,
@@ -171,6 +172,17 @@ def test_no_server_ever_gets_a_clip_that_it_would_cut(server: ProtocolServer, fa
 def test_what_was_not_sent_is_said_with_the_answer(server: ProtocolServer) -> None:
     answer = by(server, max_clips=1).answer(TYPED, EVIDENCE)
     assert answer.note == "Not sent to the model: “Heart and bread” 01:00–01:06 (the setting max_clips sends 1 at most)."
+
+
+def test_without_any_sound_that_can_be_sent_the_reason_is_told(server: ProtocolServer) -> None:
+    def gone() -> Audio:
+        raise ClipUnavailable("the file is gone")
+
+    with pytest.raises(
+        ClipUnavailable, match=r"none can be sent: “Heart and bread” 00:00–00:06 \(its sound cannot be read: the file is gone\)"
+    ):
+        by(server).answer(TYPED, [replace(EVIDENCE[0], load_audio=gone)])
+    assert server.heard == []
 
 
 # Text of others is data
