@@ -112,7 +112,7 @@ class Batches:
 
 
 def mine(passages: Sequence[Passage]) -> list[list[int]]:
-    """Return for each passage the others that BM25 ranks highest for its first question, of the same text or article not excluded."""
+    """Return for each passage the others that BM25 ranks highest for its first question; those of its own article mostly come first."""
     vocabulary = Vocabulary()
     postings = Postings([vocabulary.learn(content_terms(one.text)) for one in passages], len(vocabulary))
     everywhere = np.ones(len(passages), np.bool_)
@@ -172,8 +172,9 @@ class Trainer:
         questions, passages, places = batch
         for group in self._optimiser.param_groups:
             group["lr"] = rate_at(self.step, self._training)
-        vectors = [encode(self.net, self._tokenizer, texts, self._device) for texts in (questions, passages)]
-        loss = contrast(*vectors, torch.tensor(places, device=self._device), self._training.temperature)
+        asked = encode(self.net, self._tokenizer, questions, self._device)
+        heard = encode(self.net, self._tokenizer, passages, self._device)
+        loss = contrast(asked, heard, torch.tensor(places, device=self._device), self._training.temperature)
         self._optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
