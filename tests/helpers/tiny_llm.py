@@ -157,7 +157,7 @@ def serving(environment: Path, checkpoint: Path, home: Path, *options: str) -> I
     finally:
         left = server.vllm_processes() if process.poll() is None else []
         process.send_signal(signal.SIGTERM)
-        process.wait(60)
+        process.wait(120)
         assert not [one for one in left if one.is_running() and one.status() != psutil.STATUS_ZOMBIE], "vLLM outlived its keeper"
 
 

@@ -59,7 +59,7 @@ def test_the_doctor_says_that_an_unverified_family_is_unverified(served, home, m
 
 @pytest.mark.parametrize("spoken", [False, True], ids=["typed", "spoken"])
 def test_a_question_to_a_library_is_answered_by_the_server_and_kept(served, home_with_lecture, short_question, capsys, spoken):
-    asked = [str(short_question)] if spoken else ["--text", "How often does the heart beat every day?"]
+    asked = ["--audio", str(short_question)] if spoken else ["--text", "How often does the heart beat every day?"]
     assert run(["ask", *asked, "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown["answer"]["model"] == "Qwen2-Audio-Tiny"
