@@ -75,11 +75,10 @@ def _draw_recall(axes: "Axes", rows: Sequence[Row]) -> None:
     for number, form in enumerate(forms):
         places = [place + 0.8 * (number + 0.5) / len(forms) - 0.4 for place in range(len(rows))]
         found = [row["forms"][form]["sides"][FUSED]["r1"] for row in rows]
-        errors = [[100 * (one["mean"] - one["low"]) for one in found], [100 * (one["high"] - one["mean"]) for one in found]]
-        axes.bar(places, [100 * one["mean"] for one in found], 0.8 / len(forms), yerr=errors, capsize=3, label=f"{form} questions")
+        shares = [100 * one["mean"] for one in found]
+        axes.bar(places, shares, 0.8 / len(forms), yerr=_lengths(found), capsize=3, label=f"{form} questions")
     _name_places(axes, [row["system"] for row in rows])
-    axes.set_ylabel("R@1 of the fusion in %, 95 % interval")
-    axes.legend(fontsize=8)
+    _show_all_shares(axes, "R@1 of the fusion in %, 95 % interval")
 
 
 def _draw_sides(axes: "Axes", rows: Sequence[Row]) -> None:
@@ -89,8 +88,7 @@ def _draw_sides(axes: "Axes", rows: Sequence[Row]) -> None:
         shares = [100 * next(iter(row["forms"].values()))["sides"][side]["context"]["r1"] for row in rows]
         axes.bar(places, shares, 0.8 / len(ALL_SIDES), label=side)
     _name_places(axes, [row["system"] for row in rows])
-    axes.set_ylabel(f"R@1 in %, {next(iter(rows[0]['forms']))} questions")
-    axes.legend(fontsize=7, ncols=len(ALL_SIDES), loc="lower center")
+    _show_all_shares(axes, f"R@1 in %, {next(iter(rows[0]['forms']))} questions")
 
 
 def _draw_by_error(axes: "Axes", rows: Sequence[Row]) -> None:
@@ -100,19 +98,19 @@ def _draw_by_error(axes: "Axes", rows: Sequence[Row]) -> None:
             points = sorted((100 * row["errors"]["rate"], _r1(row, side)) for row in rows if row["system"] == system)
             axes.plot([x for x, _ in points], [y for _, y in points], style, label=f"{system}, {side}")
     axes.set_xlabel("word error rate of the contexts in %")
-    axes.set_ylabel("R@1 in %")
-    axes.legend(fontsize=7)
+    _show_all_shares(axes, "R@1 in %")
 
 
 def _draw_by_segments(axes: "Axes", rows: Sequence[Row]) -> None:
-    noise = rows[0]["noise"]
     kinds = list(dict.fromkeys(row["segmentation"] for row in rows))
-    for system in dict.fromkeys(row["system"] for row in rows):
-        found = {row["segmentation"]: _r1(row, FUSED) for row in rows if row["system"] == system and row["noise"] == noise}
-        axes.plot([kinds.index(kind) for kind in found], list(found.values()), "o-", label=system)
+    systems = list(dict.fromkeys(row["system"] for row in rows))
+    for number, system in enumerate(systems):
+        chosen = [row for row in rows if row["system"] == system and row["noise"] == rows[0]["noise"]]
+        places = [kinds.index(row["segmentation"]) + 0.1 * (number - (len(systems) - 1) / 2) for row in chosen]
+        found = [next(iter(row["forms"].values()))["sides"][FUSED]["r1"] for row in chosen]
+        axes.errorbar(places, [100 * one["mean"] for one in found], _lengths(found), fmt="o", capsize=3, label=system)
     _name_places(axes, [short_segmentation(kind) for kind in kinds])
-    axes.set_ylabel("R@1 of the fusion in %")
-    axes.legend(fontsize=8)
+    _show_all_shares(axes, "R@1 of the fusion in %, 95 % interval")
 
 
 def _draw_speed(axes: "Axes", rows: Sequence[Row]) -> None:
@@ -125,6 +123,18 @@ def _draw_speed(axes: "Axes", rows: Sequence[Row]) -> None:
     _name_places(axes, [row["system"] for row in rows])
     axes.set_ylabel("CPU seconds for each second of sound")
     axes.legend(fontsize=8)
+
+
+def _lengths(intervals: Sequence[Row]) -> list[list[float]]:
+    """Return how far intervals reach below and above their means, in %."""
+    return [[100 * (one["mean"] - one["low"]) for one in intervals], [100 * (one["high"] - one["mean"]) for one in intervals]]
+
+
+def _show_all_shares(axes: "Axes", label: str) -> None:
+    """Draw from 0 to 100 %, so that small differences look small; the legend lies below."""
+    axes.set_ylim(0, 104)
+    axes.set_ylabel(label)
+    axes.legend(fontsize=7, ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.1 if not axes.get_xlabel() else -0.17))
 
 
 def _first_condition(rows: Sequence[Row]) -> list[Row]:
