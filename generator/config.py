@@ -100,7 +100,7 @@ def _check_served(record: Served | ServedText) -> None:
         raise ValueError(f"temperature lies between 0 and 2, got {record.temperature}")
 
 
-GeneratorConfig: TypeAlias = Extractive | Served | ServedText
+GeneratorConfig: TypeAlias = Reader | Extractive | Served | ServedText
 
-EMBEDDED: Final = Extractive()
+EMBEDDED: Final = Reader()
 """What answers unless something else is set, gives served answers their confidence, and stands in for a server that fails."""

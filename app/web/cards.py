@@ -106,8 +106,12 @@ def _quotation(entry: HistoryEntry, text: str, citations: tuple[Citation, ...]) 
         st.caption(f"heard in **{plain(title)}**, {clocks(first.span)}")
         if _is_deleted(entry, first.segment.lecture_id):
             st.caption("The lecture has been deleted since; its sound is gone.")
-        else:
-            play_moment(first.segment.lecture_id, first.span, title)
+            return
+        play_moment(first.segment.lecture_id, first.span, title)
+        for around in citations[1:2]:
+            if _holds(around, first):  # the answer was a few words: also play what is said around it
+                st.caption(f"in context: {plain(around.text)}")
+                play_moment(around.segment.lecture_id, around.span, title)
 
 
 def evidence_cards(entry: HistoryEntry, cited: tuple[Citation, ...]) -> None:
@@ -198,6 +202,11 @@ def _lies_in(citation: Citation, segment: Segment) -> bool:
         return False
     shared = min(citation.span.end, segment.end) - max(citation.span.start, segment.start)
     return shared >= min(MIN_SHARED_SAMPLES, citation.span.num_samples)
+
+
+def _holds(outer: Citation, inner: Citation) -> bool:
+    same_lecture = outer.segment.lecture_id == inner.segment.lecture_id
+    return same_lecture and outer.span.start <= inner.span.start and inner.span.end <= outer.span.end
 
 
 def _is_deleted(entry: HistoryEntry, lecture_id: UUID) -> bool:
