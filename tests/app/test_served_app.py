@@ -27,7 +27,7 @@ from app.export import HistoryFormat, export_history
 from app.service import SpokenQA
 from app.settings import load_settings
 from app.web import parts as shared
-from generator.config import Served, ServedText
+from generator.config import EMBEDDED, Served, ServedText
 from generator.domain import Answer, AnswerStatus
 from generator.fallback import WithFallback
 from retriever.domain import Question
@@ -150,7 +150,7 @@ def test_a_lecture_whose_sound_is_gone_is_answered_from_its_words(served: Spoken
     for path in parts.settings.home.rglob("*.flac"):
         path.unlink()
     answer = served.ask(Question(text=QUESTION)).answer
-    assert answer.model == "extractive"  # its words are there all the same
+    assert answer.model == EMBEDDED.kind  # its words are there all the same
     assert f"none can be sent: “{info.lecture.title}” " in answer.note
     assert "its sound cannot be read" in answer.note
     assert server.heard == []
@@ -169,7 +169,7 @@ def test_a_server_killed_in_mid_answer_leaves_its_words_and_the_embedded_answer(
     process.kill()
     *_, last = states
     assert last.answer.citations == embedded.citations
-    assert last.answer.model == "extractive"
+    assert last.answer.model == EMBEDDED.kind
     assert "in the middle of its answer" in last.answer.note
     assert "the model had said: “one" in last.answer.note
     entry = qa.entry(asked.question.id)
@@ -180,7 +180,7 @@ def test_with_nobody_there_the_answer_is_the_embedded_one_and_history_and_export
     embedded = qa.ask(Question(text=QUESTION)).answer
     asked = over(qa, AWAY).ask(Question(text=QUESTION))
     assert replace(asked.answer, note="") == embedded
-    note = f"Answered by the embedded generator (extractive) instead of the model server: the model server {AWAY} cannot be reached"
+    note = f"Answered by the embedded generator ({EMBEDDED.kind}) instead of the model server: the model server {AWAY} cannot be reached"
     entries = qa.history(HistoryQuery()).entries
     assert entries[0].answer is not None
     assert entries[0].answer.note.startswith(note)
@@ -259,10 +259,10 @@ def test_the_command_line_says_who_stood_in_and_why(configured: Callable[..., No
     configured(kind="served", base_url=AWAY, family="qwen2-audio")
     result = CliRunner().invoke(commands, ["ask", "--text", QUESTION])
     assert result.exit_code == 0, result.stderr
-    assert "Note: Answered by the embedded generator (extractive) instead of the model server" in result.stdout
+    assert f"Note: Answered by the embedded generator ({EMBEDDED.kind}) instead of the model server" in result.stdout
     result = CliRunner().invoke(commands, ["ask", "--text", QUESTION, "--json"])
     answer = json.loads(result.stdout)["answer"]
-    assert (answer["model"], answer["status"]) == ("extractive", "complete")
+    assert (answer["model"], answer["status"]) == (EMBEDDED.kind, "complete")
     assert f"the model server {AWAY} cannot be reached" in answer["note"]
     result = CliRunner().invoke(commands, ["history"])
     assert result.stdout.count("Note: Answered by the embedded generator") == 2

@@ -20,7 +20,7 @@ from protocol_server import ProtocolServer, answers, running, says
 
 from generator.build import build_generator, build_served
 from generator.citations import check_citations
-from generator.config import Extractive, Served, ServedText
+from generator.config import EMBEDDED, Served, ServedText
 from generator.domain import Answer, AnswerStatus, Evidence
 from generator.errors import (
     AnswerUnusable,
@@ -247,7 +247,7 @@ def test_an_answer_carries_its_moments_its_model_and_what_was_sent_but_never_the
 
 def test_confidence_is_what_was_measured_and_not_what_the_model_claims(server: ProtocolServer) -> None:
     assert by(server).answer(TYPED, EVIDENCE).confidence == 0.625
-    embedded = build_generator(Extractive(), "cascade")
+    embedded = build_generator(EMBEDDED, "cascade")
     served = build_generator(Served(base_url=server.url, family="qwen2-audio"), "cascade")
     assert served.answer(TYPED, EVIDENCE).confidence == embedded.answer(TYPED, EVIDENCE).confidence
 
@@ -576,12 +576,12 @@ def test_something_that_is_no_model_server_at_all_is_said_to_be_none(server: Pro
 
 def stood_in(server_url: str, **settings: object) -> Answer:
     config = Served(base_url=server_url, **({"model": "tiny", "family": "qwen2-audio"} | settings))  # type: ignore[arg-type]
-    embedded = build_generator(Extractive(), "cascade")
+    embedded = build_generator(EMBEDDED, "cascade")
     return WithFallback(build_served(config, embedded), embedded, "embedded reader").answer(TYPED, EVIDENCE)
 
 
 def test_when_the_server_is_away_the_embedded_generator_answers_and_says_so() -> None:
-    embedded = build_generator(Extractive(), "cascade").answer(TYPED, EVIDENCE)
+    embedded = build_generator(EMBEDDED, "cascade").answer(TYPED, EVIDENCE)
     answer = stood_in("http://127.0.0.1:9/v1")
     assert replace(answer, note="") == embedded
     assert answer.note.startswith(
@@ -592,7 +592,7 @@ def test_when_the_server_is_away_the_embedded_generator_answers_and_says_so() ->
 def test_what_had_come_before_the_server_broke_off_is_in_the_note(server: ProtocolServer) -> None:
     server.behaviour.brain, server.behaviour.break_after = answers("one two three four five six", (1,)), 60
     answer = stood_in(server.url)
-    assert answer.model == "extractive"
+    assert answer.model == EMBEDDED.kind
     assert "in the middle of its answer" in answer.note
     assert "Until it broke off, the model had said: “one two" in answer.note
 
