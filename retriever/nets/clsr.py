@@ -192,11 +192,18 @@ class HypothesisOutput:
 class HypothesisClsr(nn.Module):
     """The recogniser of phones and the frozen text encoder; the search between them is the caller's."""
 
+    bonus: Tensor
+
     def __init__(self, config: ClsrConfig, source: PhoneCtcHypotheses) -> None:
         super().__init__()
         self.config, self.source = config, source
         self.recogniser = Recogniser(source.recogniser)
         self.text_encoder = frozen(TextEncoder(config.text))
+        self.register_buffer("bonus", torch.zeros(source.recogniser.num_phones + 1), persistent=False)
+
+    def set_bonus(self, bonus: Tensor) -> None:
+        """Take (P,) what the search adds to each class before it compares hypotheses, so that it and the scores agree which is best."""
+        self.bonus.copy_(bonus)
 
     def forward(self, output: RecogniserOutput, proposals: Proposals, vectors: Tensor) -> HypothesisOutput:
         """Choose among hypotheses.
@@ -211,9 +218,13 @@ class HypothesisClsr(nn.Module):
         return HypothesisOutput(chosen.vectors, scores, chosen.shares)
 
     def score(self, output: RecogniserOutput, proposals: Proposals) -> Tensor:
-        """Return (B, K): the CTC log-likelihood of each hypothesis' phones, and its prior."""
+        """Return (B, K): the CTC log-likelihood of each hypothesis' phones, and its prior.
+
+        The search's bonus is added and each frame made a distribution again: torch's CTC has no other gradient, and what a frame loses by
+        it is lost by all hypotheses alike.
+        """
         num = proposals.phones.shape[1]
-        log_probs = repeat(output.log_probs.float(), "b t p -> t (b k) p", k=num)
+        log_probs = repeat(functional.log_softmax(output.log_probs.float() + self.bonus, dim=-1), "b t p -> t (b k) p", k=num)
         frame_mask = repeat(output.mask, "b t -> (b k) t", k=num)
         phone_mask = rearrange(proposals.phone_mask, "b k l -> (b k) l")
         phones = rearrange(proposals.phones, "b k l -> (b k) l").masked_fill(~phone_mask, 1)

@@ -193,7 +193,9 @@ def load_joint(arguments: argparse.Namespace, training: JointTraining) -> tuple[
     search = LexiconSearch.load(arguments.search)
     lexicon = Lexicon(Pronunciations.load(arguments.search / FILE_NAME), search.language.words)
     net.text_encoder.eval()
-    return net.to(arguments.device), Reader(search, lexicon, tokenizer), lexicon
+    reader = Reader(search, lexicon, tokenizer)
+    net.set_bonus(reader.bonus())
+    return net.to(arguments.device), reader, lexicon
 
 
 def train(trainer: Trainer, speaker: Speaker, pairs: PairBatches, rehearsal: Iterator[Batch] | None, arguments: argparse.Namespace) -> None:

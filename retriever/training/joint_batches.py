@@ -13,10 +13,10 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from retriever.lexicon_search import Hypothesis, LexiconSearch
+from retriever.lexicon_search import Hypothesis, LexiconSearch, usual_phones
 from retriever.metrics import edit_distance
 from retriever.nets.clsr import Proposals
-from retriever.pronunciations import PHONES, Pronunciations
+from retriever.pronunciations import BLANK, PHONES, Pronunciations
 from retriever.training.augmentation import Augmentation, Sound
 from retriever.training.spoken_pairs import SpokenPair
 from retriever.training.synthesis import Unspeakable, choose_delivery, speak
@@ -29,6 +29,7 @@ class Lexicon:
     """The words of the search and how each is most often said."""
 
     def __init__(self, lexicon: Pronunciations, words: Sequence[str]) -> None:
+        self.pronunciations = lexicon
         self.numbers = {phone: number for number, phone in enumerate(PHONES, start=1)}
         rows = np.flatnonzero(lexicon.ranks == 0)
         self._phones = {words[lexicon.words[row]]: lexicon.phones[row, : lexicon.lengths[row]].tolist() for row in rows}
@@ -98,6 +99,13 @@ class Reader:
         self.search = search
         self._lexicon = lexicon
         self._tokenizer = tokenizer
+
+    def bonus(self) -> Tensor:
+        """Return (P,) what the search adds to each class."""
+        settings, language = self.search.settings, self.search.language
+        bonus = torch.from_numpy(-settings.prior_weight * usual_phones(self._lexicon.pronunciations, language.unigrams)).float()
+        bonus[BLANK] = -settings.blank_cost
+        return bonus
 
     def proposals(self, hypotheses: Sequence[tuple[Hypothesis, ...]], device: torch.device) -> Proposals:
         """Return what the joint model scores of a search's hypotheses."""

@@ -174,7 +174,7 @@ def likelihood_slowly(log_probs: Tensor, phones: list[int]) -> float:
 
 
 def test_a_score_is_the_likelihood_over_all_alignments_and_the_prior() -> None:
-    log_probs = torch.randn(2, 5, 4).log_softmax(dim=-1)
+    log_probs = torch.randn(2, 5, 6).log_softmax(dim=-1)
     said = [[[1, 2], [3]], [[2], [1, 1]]]
     scores = hypothesis_net().score(output_of(log_probs, [5, 3]), proposals(said, [[0.5, -1.0], [0.0, 2.0]]))
     expected = [
@@ -184,8 +184,23 @@ def test_a_score_is_the_likelihood_over_all_alignments_and_the_prior() -> None:
     torch.testing.assert_close(scores, torch.tensor(expected))
 
 
+def test_the_searchs_bonus_counts_once_a_frame_and_its_gradient_is_right() -> None:
+    bonus, leaf = torch.tensor([-2.0, 0.5, 0.0, 1.0, 0.0, 0.0]), torch.randn(1, 4, 6, requires_grad=True)
+    net, said = hypothesis_net(), [[1, 2], [3], [2]]
+    net.set_bonus(bonus)
+    shares = net(output_of(leaf.log_softmax(dim=-1), [4]), proposals([said]), torch.randn(1, 3, 12)).shares
+    raw = leaf.detach()[0].log_softmax(dim=-1) + bonus  # as the search adds: no distribution any more
+    expected = torch.tensor([likelihood_slowly(raw, one) for one in said]) / 3.0
+    torch.testing.assert_close(shares[0].detach(), expected.softmax(dim=0), atol=1e-5, rtol=1e-4)
+    (gradient,) = torch.autograd.grad(shares[0, 1], leaf)
+    moved = leaf.detach().clone()
+    moved[0, 2, 3] += 1e-2
+    after = net(output_of(moved.log_softmax(dim=-1), [4]), proposals([said]), torch.randn(1, 3, 12)).shares[0, 1]
+    assert (after - shares[0, 1].detach()).item() / 1e-2 == pytest.approx(gradient[0, 2, 3].item(), abs=3e-3)
+
+
 def test_the_empty_hypothesis_is_all_blanks_and_one_without_an_alignment_gets_no_share() -> None:
-    log_probs = torch.randn(1, 2, 4).log_softmax(dim=-1).requires_grad_()
+    log_probs = torch.randn(1, 2, 6).log_softmax(dim=-1).requires_grad_()
     net = hypothesis_net()
     output = net(output_of(log_probs, [2]), proposals([[[1], [], [1, 1]]]), torch.randn(1, 3, 12))
     assert output.scores[0, 1].item() == pytest.approx(float(log_probs.detach()[0, :, 0].sum()))
@@ -196,7 +211,7 @@ def test_the_empty_hypothesis_is_all_blanks_and_one_without_an_alignment_gets_no
 
 
 def test_the_value_is_the_best_texts_vector_and_the_gradient_that_of_the_mean() -> None:
-    log_probs = torch.randn(2, 6, 4).log_softmax(dim=-1)
+    log_probs = torch.randn(2, 6, 6).log_softmax(dim=-1)
     said, vectors, wanted = [[[1, 2], [3], [1]], [[2], [1, 1]]], torch.randn(2, 3, 12), torch.randn(2, 12)
     gradients = []
     for quantised in (True, False):
