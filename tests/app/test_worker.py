@@ -20,7 +20,8 @@ from app.settings import Settings, load_settings
 from app.worker import Worker
 from retriever.audio import read_audio
 from retriever.base import Retriever
-from retriever.config import AudioLimits, Cascade, FixedWindows
+from retriever.build import build_retriever
+from retriever.config import AudioLimits, Cascade, Clsr, FixedWindows
 from retriever.domain import SAMPLE_RATE_HZ, EmbeddedSegment, Question, SegmentAudio
 from retriever.errors import IndexUnusable
 from retriever.index import SegmentIndex
@@ -407,6 +408,25 @@ def test_another_model_embeds_the_library_anew_in_the_background_beside_the_firs
     assert job is not None
     assert (job.kind, job.state) == (JobKind.REEMBED, JobState.DONE)
     assert qa.search(Question(text="volcano")).hits
+
+
+def test_a_library_of_the_cascade_is_embedded_anew_by_clsr_and_both_can_be_asked(fresh: Parts, tiny_lecture: Path) -> None:
+    """What happens to who updates: the old words and vectors stay, the new ones come beside them, without a job being asked for."""
+    cascade = build_app(fresh)
+    added = cascade.ingest(tiny_lecture)
+    build_worker(fresh).run(once)
+    with closing(build_retriever(Clsr())) as clsr:
+        parts = replace(fresh, retriever=clsr, settings=fresh.settings.model_copy(update={"retriever": Clsr()}))
+        idle = iter([False, True])
+        build_worker(parts).run(lambda: next(idle))
+        assert library_ids(parts) == library_ids(fresh) != frozenset()
+        assert clsr.fingerprint != fresh.retriever.fingerprint
+        heard = parts.library.lectures.heard(added.lecture.id, cascade.owner, clsr.fingerprint)
+        before = cascade.heard(added.lecture.id)
+        assert [one.segment for one in heard] == [one.segment for one in before]
+        assert [one.words for one in heard] != [one.words for one in before]
+        assert index_ids(parts) == index_ids(fresh)
+        assert cascade.search(Question(text="volcano")).hits
 
 
 def test_without_an_index_the_way_out_is_told(parts: Parts, qa: SpokenQA) -> None:
