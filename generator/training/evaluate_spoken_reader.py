@@ -105,7 +105,9 @@ class Hearing:
             path.write_text(json.dumps(record), encoding="utf-8")  # last, so that its presence means all is there
         vectors, record = np.load(path.with_suffix(".npy")), json.loads(path.read_text(encoding="utf-8"))
         return [
-            EmbeddedSegment(Segment(number, start, end, number), vectors[at], tuple(Word(*word) for word in words), "heard")
+            EmbeddedSegment(
+                Segment(number, start, end, number), vectors[at], tuple(Word(*word) for word in words), self.retriever.fingerprint
+            )
             for at, (start, end, words) in enumerate(record)
         ]
 
