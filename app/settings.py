@@ -17,7 +17,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from app.errors import SettingsInvalid
 from generator.config import EMBEDDED, GeneratorConfig
-from retriever.config import AudioLimits, Cascade, IndexConfig, RetrieverConfig, SegmentationConfig, SpeechPauses
+from retriever.config import AudioLimits, Clsr, IndexConfig, RetrieverConfig, SegmentationConfig, SpeechPauses
 
 NO_SUCH = dict.fromkeys(("extra_forbidden", "unexpected_keyword_argument"), "there is no such setting")
 
@@ -51,7 +51,7 @@ class Settings(BaseSettings):
     demo: bool = True  # put the demo lecture into a new library
     limits: AudioLimits = Field(default_factory=AudioLimits)
     segmentation: SegmentationConfig = Field(default_factory=SpeechPauses, discriminator="kind")
-    retriever: RetrieverConfig = Field(default_factory=Cascade, discriminator="kind")
+    retriever: RetrieverConfig = Field(default_factory=Clsr, discriminator="kind")
     index: IndexConfig = Field(default_factory=IndexConfig)
     generator: GeneratorConfig = Field(default=EMBEDDED, discriminator="kind")
     storage: Storage = Field(default_factory=Storage)

@@ -4,7 +4,7 @@ import pytest
 
 from app.errors import SettingsInvalid
 from app.settings import Settings, load_settings, require_home, with_kinds
-from retriever.config import Cascade, FixedWindows, SpeechPauses
+from retriever.config import Cascade, Clsr, FixedWindows, SpeechPauses
 
 
 def write(home: Path, text: str) -> None:
@@ -14,17 +14,17 @@ def write(home: Path, text: str) -> None:
 def test_without_a_file_everything_has_its_default(home: Path) -> None:
     settings = load_settings()
     assert settings.home == home
-    assert isinstance(settings.retriever, Cascade)
+    assert isinstance(settings.retriever, Clsr)
     assert isinstance(settings.segmentation, SpeechPauses)
     assert settings.web.host == "127.0.0.1"
 
 
 def test_the_file_in_the_data_folder_is_read(home: Path) -> None:
-    write(home, 'num_hits = 7\n[segmentation]\nkind = "windows"\nwindow_s = 12.5\n[retriever]\nnum_workers = 1\n')
+    write(home, 'num_hits = 7\n[segmentation]\nkind = "windows"\nwindow_s = 12.5\n[retriever]\nnum_threads = 1\n')
     settings = load_settings()
     assert settings.num_hits == 7
     assert settings.segmentation == FixedWindows(window_s=12.5)
-    assert settings.retriever == Cascade(num_workers=1)
+    assert settings.retriever == Clsr(num_threads=1)
 
 
 def test_the_environment_wins_over_the_file(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
