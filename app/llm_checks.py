@@ -55,9 +55,7 @@ def _check_family(config: Served | ServedText, model: str) -> Iterator[Finding]:
 
 def _told_of(family: ModelFamily) -> tuple[str, str]:
     """Return a line on what is known of a family, and a hint if it was never tried."""
-    sounds = (
-        f"{family.max_clips} sounds of {family.max_clip_s:g} s" if family.multi_audio else f"a sound of {family.max_clip_s:g} s"
-    )
+    sounds = f"{family.max_clips} sounds of {family.max_clip_s:g} s" if family.multi_audio else f"a sound of {family.max_clip_s:g} s"
     tried = f"verified: a tiny checkpoint was run on {family.verified_with}" if family.verified else "unverified: it was never run here"
     hint = "" if family.verified else "try a few questions whose answers you know before you rely on it"
     return f"family {family.title}: {sounds} at most ({tried})", hint
