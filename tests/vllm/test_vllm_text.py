@@ -9,7 +9,7 @@ from app.cli import run
 from generator.config import ServedText
 from generator.domain import AnswerStatus
 from generator.errors import AnswerUnusable, PromptTooLong, RequestRefused
-from generator.model_server import ModelServer
+from generator.model_server import ModelServer, Wish
 from generator.prompt import messages_with_words
 from generator.served import ServedGenerator, WordsBriefing, plan_words
 from retriever.domain import Question
@@ -81,9 +81,10 @@ def test_without_a_schema_the_answer_is_read_or_refused(config, make_evidence):
     assert refused == "" or "rests on" in refused or "nothing" in refused
 
 
-def test_a_setting_that_the_server_refuses_is_told(config, make_evidence):
+def test_what_the_server_refuses_for_other_reasons_is_told(config):
+    server = ModelServer(config.base_url, config.api_key_env, config.timeout_s)
     with pytest.raises(RequestRefused, match="settings"):
-        generator(replace(config, temperature=-1.0)).answer(Question(text="What beats?"), [make_evidence("the heart beats", 0.0)])
+        list(server.stream("Text-Tiny", [{"role": "user", "content": "What beats?"}], Wish(-1.0, 8)))
 
 
 def test_the_doctor_finds_a_text_model_in_order(config, text_model, home, monkeypatch, capsys):
