@@ -106,7 +106,7 @@ def test_ingest_prints_its_lectures_and_a_second_time_changes_nothing(
 
 
 def test_ask_prints_answer_citations_hits_and_times(home_with_lecture: Path) -> None:
-    told = in_a_process("ask", "--text", HEART_QUESTION, "-k", 2, "--retriever", "cascade", "--generator", "extractive", "--json").json
+    told = in_a_process("ask", "--text", HEART_QUESTION, "-k", 2, "--retriever", "clsr", "--generator", "extractive", "--json").json
     assert list(told) == ["question", "answer", "citations", "hits", "timings_ms"]
     assert told["question"] == {"text": HEART_QUESTION, "heard": None}
     assert set(told["answer"]) == {"text", "supported", "status", "model", "note"}

@@ -82,7 +82,7 @@ def test_what_the_lectures_do_not_say_comes_out_with_the_nearest_moments(qa: Spo
 
 def test_a_speech_llm_answers_in_a_chain(qa: SpokenQA) -> None:
     with running(brain=answers("One hundred thousand times.", (1,))) as server:
-        generator = build_generator(Served(base_url=server.url, family="voxtral"), "cascade")
+        generator = build_generator(Served(base_url=server.url, family="voxtral"), "clsr")
         out = answer_chain(qa.search, generator, num_hits=2).pipe(lambda out: f"{out['answer']} ({out['model']})").invoke(QUESTION)
         assert out == "One hundred thousand times. (tiny)"
         assert len(server.last().sounds) == 2

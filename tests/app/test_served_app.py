@@ -54,7 +54,7 @@ def served(qa: SpokenQA, server: ProtocolServer) -> SpokenQA:
 
 def over(qa: SpokenQA, url: str, **settings: object) -> SpokenQA:
     config = Served(base_url=url, model="tiny", family="qwen2-audio", **settings)  # type: ignore[arg-type]
-    return replace(qa, generator=build_answerer(config, "cascade"))
+    return replace(qa, generator=build_answerer(config, "clsr"))
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def test_an_answer_that_nobody_waits_for_any_more_says_that_it_broke_off(served:
 
 
 def test_the_words_alone_are_sent_to_a_text_model(qa: SpokenQA, server: ProtocolServer) -> None:
-    served = replace(qa, generator=build_answerer(ServedText(base_url=server.url), "cascade"))
+    served = replace(qa, generator=build_answerer(ServedText(base_url=server.url), "clsr"))
     asked = served.ask(Question(text=QUESTION))
     assert asked.answer.model == "tiny"
     assert asked.found.evidence[0].text in server.last().text
@@ -191,7 +191,7 @@ def test_with_nobody_there_the_answer_is_the_embedded_one_and_history_and_export
 
 
 def test_an_embedded_generator_needs_nobody_to_stand_in() -> None:
-    assert not isinstance(build_answerer(load_settings().generator, "cascade"), WithFallback)
+    assert not isinstance(build_answerer(load_settings().generator, "clsr"), WithFallback)
 
 
 # Processes that die
@@ -408,7 +408,7 @@ def test_threads_that_answer_end_with_their_answer(
 def test_nothing_of_langchain_is_loaded_for_the_embedded_generator() -> None:
     program = (
         "import sys\nfrom app.build import build_answerer\nfrom generator.config import Served\n"
-        "build_answerer(Served(family='voxtral'), 'cascade')\n"
+        "build_answerer(Served(family='voxtral'), 'clsr')\n"
         "print(sorted({'langchain_core', 'langchain_openai', 'openai', 'langsmith'} & {name.partition('.')[0] for name in sys.modules}))"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=WAIT_S)

@@ -27,6 +27,8 @@ def environment() -> Path:
     found = vllm_environment()
     if found is None:
         pytest.skip("there is no vLLM to start: `make vllm-env` builds it, `make test-vllm` does so first")
+    if "avx512f" not in Path("/proc/cpuinfo").read_text():
+        pytest.skip("this processor has no AVX-512: vLLM's build for CPUs was tried with it only")
     if psutil.virtual_memory().available < LEAST_MEMORY_BYTES:
         pytest.skip("less than 7 GiB of memory are free: two vLLM servers take 6")
     return found
