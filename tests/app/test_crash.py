@@ -62,7 +62,7 @@ def short_steps(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A library in which a lecture is heard in many small steps."""
     monkeypatch.setenv("ASKALOUD_SEGMENTATION__KIND", "windows")
     monkeypatch.setenv("ASKALOUD_SEGMENTATION__WINDOW_S", "5")
-    monkeypatch.setenv("ASKALOUD_RETRIEVER__NUM_WORKERS", "1")
+    monkeypatch.setenv("ASKALOUD_RETRIEVER__NUM_THREADS", "1")
     return home
 
 
@@ -200,11 +200,14 @@ def check_all_is_done(qa: SpokenQA, parts: Parts) -> None:
     for info in infos:
         heard = [one.segment.start for one in qa.heard(info.lecture.id)]
         assert heard == sorted(set(heard))
-    assert len({hit.segment.id for hit in qa.search(Question(text="mountain"), 50).hits}) == sum(info.num_segments for info in infos)
+    num_segments = sum(info.num_segments for info in infos)
+    assert len({hit.segment.id for hit in qa.search(Question(text="mountain"), num_segments).hits}) == num_segments
 
 
 @pytest.mark.crash
-def test_a_killed_worker_leaves_no_processes_behind(short_steps: Path, pieces: Iterator[Path]) -> None:
+def test_a_killed_worker_leaves_no_processes_behind(short_steps: Path, pieces: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASKALOUD_RETRIEVER__KIND", "cascade")  # which listens in processes of its own
+    monkeypatch.delenv("ASKALOUD_RETRIEVER__NUM_THREADS")
     parts = build_parts(load_settings())
     with closing(parts.library), closing(parts.retriever):
         qa = build_app(parts)
