@@ -5,6 +5,7 @@ import random
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from ipaddress import ip_address
@@ -33,6 +34,14 @@ Speak = Callable[..., Path]
 
 class NetworkForbidden(BaseException):
     """A test reached for the network; no `except Exception` on the way hides it."""
+
+
+@pytest.fixture(autouse=True)
+def _main_module() -> Iterator[None]:
+    """Keep `__main__`: Streamlit's tester puts a script there that is gone afterwards, and no process could be spawned any more."""
+    main = sys.modules["__main__"]
+    yield
+    sys.modules["__main__"] = main
 
 
 @pytest.fixture(autouse=True)

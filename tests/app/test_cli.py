@@ -387,7 +387,10 @@ def test_a_silent_lecture_is_an_error_with_its_reason(call: Call, home: Path, tm
 
 
 @pytest.mark.crash
-def test_an_interrupted_ingest_keeps_the_lecture_queued_and_says_how_to_go_on(home: Path, short_lecture: Path) -> None:
+def test_an_interrupted_ingest_keeps_the_lecture_queued_and_says_how_to_go_on(
+    home: Path, short_lecture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASKALOUD_RETRIEVER__KIND", "cascade")  # the other would be done before it is interrupted
     process = subprocess.Popen(
         [sys.executable, "-m", "app", "ingest", str(short_lecture)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
