@@ -158,7 +158,8 @@ def serving(environment: Path, checkpoint: Path, home: Path, *options: str) -> I
         left = server.vllm_processes() if process.poll() is None else []
         process.send_signal(signal.SIGTERM)
         process.wait(120)
-        assert not [one for one in left if one.is_running() and one.status() != psutil.STATUS_ZOMBIE], "vLLM outlived its keeper"
+        _, outlived = psutil.wait_procs(left, timeout=30)  # the engine's own children need a moment more than the server
+        assert not [one for one in outlived if one.status() != psutil.STATUS_ZOMBIE], "vLLM outlived its keeper"
 
 
 def tone(seconds: float, hertz: float = 300.0) -> Audio:
