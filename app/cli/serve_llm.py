@@ -42,9 +42,9 @@ def serve_llm(
         raise CommandMisused("no model is named: give --model, or set `model` in the [generator] settings")
     told = urlsplit(_of_settings(settings, "base_url"))
     server = LlmServer(
+        family=_family(settings, wanted, family),  # before vLLM is looked for: a wrong name is wrong wherever it runs
         program=Path("vllm") if only_print and vllm is None else find_vllm(vllm),
         model=wanted,
-        family=_family(settings, wanted, family),
         host=host or told.hostname or DEFAULT_HOST,
         port=port or told.port or DEFAULT_PORT,
         key=os.environ.get(_of_settings(settings, "api_key_env") or Served().api_key_env, ""),
