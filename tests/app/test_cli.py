@@ -392,7 +392,11 @@ def test_an_interrupted_ingest_keeps_the_lecture_queued_and_says_how_to_go_on(
 ) -> None:
     monkeypatch.setenv("ASKALOUD_RETRIEVER__KIND", "cascade")  # the other would be done before it is interrupted
     process = subprocess.Popen(
-        [sys.executable, "-m", "app", "ingest", str(short_lecture)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "app", "ingest", str(short_lecture)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - a background job of a shell ignores it
     )
     parts = build_parts(load_settings())
     try:
