@@ -44,7 +44,7 @@ def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--speech", type=Path, required=True, help="folder with the tables and tar files")
-    parser.add_argument("--clips", nargs="+", default=["libri-train-clean-100@26", "kathleen"], help="CORPUS[@SPEAKER…], of the dev split")
+    parser.add_argument("--clips", nargs="+", default=["libri-train-clean-100@ls26", "kathleen"], help="CORPUS[@SPEAKER…], of dev")
     parser.add_argument("--systems", default="cascade", help="as of `askaloud evaluate`")
     parser.add_argument("--num-clips", type=int, help="so many of each corpus, spread over it")
     parser.add_argument("--out", type=Path, required=True, help="folder for unpacked clips and kept work")

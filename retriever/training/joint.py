@@ -20,7 +20,7 @@ import json
 import logging
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -40,7 +40,7 @@ from retriever.pronunciations import FILE_NAME, Pronunciations
 from retriever.training.augmentation import Augmentation, AugmentationConfig
 from retriever.training.export_recogniser import load_recogniser
 from retriever.training.joint_batches import Lexicon, Reader, Speaker, SpokenBatch, word_errors
-from retriever.training.recogniser import losses_of
+from retriever.training.recogniser import losses_of, replace_file
 from retriever.training.spoken_pairs import PairBatches, read_pairs
 from retriever.training.utterances import Batch, BatchConfig, Batches
 from retriever.training.utterances import Pronunciations as CorpusPronunciations
@@ -163,11 +163,11 @@ class Trainer:
         """Keep everything; the last file written makes it count."""
         self.folder.mkdir(parents=True, exist_ok=True)
         recogniser = self.net.recogniser
-        _replace(self.folder / "net.safetensors", lambda path: save_file(recogniser.state_dict(), path))
-        _replace(self.folder / "average.safetensors", lambda path: save_file(self.average, path))
-        _replace(self.folder / "optimiser.pt", lambda path: torch.save(self._optimiser.state_dict(), path))
+        replace_file(self.folder / "net.safetensors", lambda path: save_file(recogniser.state_dict(), path))
+        replace_file(self.folder / "average.safetensors", lambda path: save_file(self.average, path))
+        replace_file(self.folder / "optimiser.pt", lambda path: torch.save(self._optimiser.state_dict(), path))
         state = {"step": self.step, "heard_s": self.heard_s, "training": asdict(self.training), "config": asdict(recogniser.config)}
-        _replace(self.folder / "state.json", lambda path: path.write_text(json.dumps(state, indent=1)))
+        replace_file(self.folder / "state.json", lambda path: path.write_text(json.dumps(state, indent=1)))
 
     def resume(self) -> bool:
         """Go on from the folder's checkpoint, if there is one."""
@@ -281,12 +281,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     return parser
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    partial = path.with_name(path.name + ".part")
-    write(partial)
-    partial.replace(path)
 
 
 if __name__ == "__main__":

@@ -104,11 +104,11 @@ class Trainer:
         """Keep everything; the last file written makes it count."""
         self.folder.mkdir(parents=True, exist_ok=True)
         weights = self.net.state_dict()
-        _replace(self.folder / "net.safetensors", lambda path: save_file(weights, path))
-        _replace(self.folder / "average.safetensors", lambda path: save_file(self.average, path))
-        _replace(self.folder / "optimiser.pt", lambda path: torch.save(self.optimiser.state_dict(), path))
+        replace_file(self.folder / "net.safetensors", lambda path: save_file(weights, path))
+        replace_file(self.folder / "average.safetensors", lambda path: save_file(self.average, path))
+        replace_file(self.folder / "optimiser.pt", lambda path: torch.save(self.optimiser.state_dict(), path))
         state = {"step": self.step, "heard_s": self.heard_s, "schedule": asdict(self.schedule), "config": asdict(self.net.config)}
-        _replace(self.folder / "state.json", lambda path: path.write_text(json.dumps(state, indent=1)))
+        replace_file(self.folder / "state.json", lambda path: path.write_text(json.dumps(state, indent=1)))
 
     def resume(self) -> bool:
         """Go on from the folder's checkpoint, if there is one."""
@@ -188,7 +188,8 @@ def recogniser_config(num_blocks: int, dropout: float) -> RecogniserConfig:
     return RecogniserConfig(encoder=encoder)
 
 
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a file beside `path`, then put it in its place: whoever reads finds the old one or the new one, whole."""
     partial = path.with_name(path.name + ".part")
     write(partial)
     partial.replace(path)
