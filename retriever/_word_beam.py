@@ -22,7 +22,7 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
-_SLOTS: Final = 1 << 18  # of the table that finds equal states
+_SLOT_BITS: Final = 18  # of the table that finds equal states
 _FRAMES_REMEMBERED: Final = 64  # between two times when words that lead nowhere are forgotten
 _SPREAD: Final = np.uint64(0x9E3779B97F4A7C15)  # multiplicative hashing: 2^64 over the golden ratio
 
@@ -166,7 +166,7 @@ class WordBeam:
         self._log_probs, self._after_blank = _stacked(frames)
         self._phones, self._phone_log_probs = _likely_phones(self._log_probs, settings)
         self._recorder = Recorder(len(frames))
-        self._slots = np.zeros(_SLOTS, np.int64)
+        self._slots = np.zeros(1 << _SLOT_BITS, np.int64)
 
     def run(self) -> list[Lattice]:
         """Search all frames and return what was found in each segment."""
@@ -214,11 +214,11 @@ class WordBeam:
         likely = blank >= np.minimum(floors, np.repeat(np.maximum.reduceat(blank, starts), lengths))  # one stays, come what may
         likely_again = repeated >= floors[again]
         again = again[likely_again]
-        candidates = _Candidates.together([
+        candidates = _Candidates.together([  # of equal scores the first stays: a word end, so that what lost to it is remembered
+            self._word_ends(states, source, child, score, floors),
             _Candidates.inside(everything[likely], np.where(at_root, 0, states.node)[likely], True, states.context[likely], blank[likely]),
             _Candidates.inside(again, states.node[again], False, states.context[again], repeated[likely_again]),
             _Candidates.inside(source[inner], child[inner], False, states.context[source[inner]], score[inner]),
-            self._word_ends(states, source, child, score, floors),
         ])  # fmt: skip
         return self._survivors(frame, states, candidates, floors)
 
@@ -258,7 +258,7 @@ class WordBeam:
     def _survivors(self, frame: int, states: _States, candidates: _Candidates, floors: Floats) -> _States:
         """Return the best candidates as states; equal ones are one."""
         segment = states.segment[candidates.source]
-        order = np.argsort(segment * 1e6 - (candidates.score - floors[candidates.source]))  # by segment, then the best first
+        order = np.lexsort((floors[candidates.source] - candidates.score, segment))  # the best first; equals as found, whatever the batch
         candidates, segment = candidates.take(order), segment[order]
         winner = self._winners(segment, candidates)
         kept = winner == np.arange(len(winner))
@@ -273,11 +273,16 @@ class WordBeam:
     def _winners(self, segment: Ints, candidates: _Candidates) -> Ints:
         """Return for each candidate the best that is the same state: itself, or one that comes before it."""
         key = ((segment << 44) ^ (candidates.context << 20) ^ (candidates.node << 1) ^ candidates.silent).astype(np.uint64)
-        slot = ((key * _SPREAD) >> np.uint64(46)).astype(np.int64)
-        numbers = np.arange(len(key))
-        self._slots[slot[::-1]] = numbers[::-1]  # of equal places the last assignment stays: the best
-        winner = self._slots[slot]
-        return np.where(key[winner] == key, winner, numbers)  # another state in the same slot: left alone
+        winner = np.arange(len(key))
+        pending = winner.copy()
+        mixed = key
+        while len(pending):  # again, mixed anew, for those that another state kept out of their slot
+            mixed = (mixed ^ (mixed >> np.uint64(32))) * _SPREAD
+            slot = (mixed[pending] >> np.uint64(64 - _SLOT_BITS)).astype(np.int64)
+            self._slots[slot[::-1]] = pending[::-1]  # of equal places the last assignment stays: the best
+            winner[pending] = self._slots[slot]
+            pending = pending[key[winner[pending]] != key[pending]]
+        return winner
 
     def _recorded(self, frame: int, states: _States, candidates: _Candidates, kept: Mask, winner: Ints) -> _States:
         """Return the kept candidates as states and remember the words that ended, with what lost against them."""
