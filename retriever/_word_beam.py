@@ -220,7 +220,7 @@ class WordBeam:
             _Candidates.inside(again, states.node[again], False, states.context[again], repeated[likely_again]),
             _Candidates.inside(source[inner], child[inner], False, states.context[source[inner]], score[inner]),
         ])  # fmt: skip
-        return self._survivors(frame, states, candidates, floors)
+        return self._survivors(frame, states, candidates)
 
     @staticmethod
     def _after_silence(states: _States, passed_over: Mask) -> _States:
@@ -255,10 +255,10 @@ class WordBeam:
         )
         return ends.take(total >= floors[source])
 
-    def _survivors(self, frame: int, states: _States, candidates: _Candidates, floors: Floats) -> _States:
+    def _survivors(self, frame: int, states: _States, candidates: _Candidates) -> _States:
         """Return the best candidates as states; equal ones are one."""
         segment = states.segment[candidates.source]
-        order = np.lexsort((floors[candidates.source] - candidates.score, segment))  # the best first; equals as found, whatever the batch
+        order = _best_first(segment, candidates.score)
         candidates, segment = candidates.take(order), segment[order]
         winner = self._winners(segment, candidates)
         kept = winner == np.arange(len(winner))
@@ -316,6 +316,19 @@ class WordBeam:
             chosen = whole if len(whole) else np.arange(start, stop)
             lattices.append(Lattice(graph, ends.history[chosen].tolist(), score[chosen].tolist(), self._settings.lattice_beam))
         return lattices
+
+
+def _best_first(segment: Ints, score: Floats) -> Ints:
+    """Return the order by segment, then the best first; equals as they come, so that a segment's order is the same in every batch.
+
+    Segment, score and place are packed into one integer each: sorting those is several times as fast as sorting places by two keys.
+    """
+    bits = (-score).view(np.int32)
+    ascending = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).astype(np.int64)  # negative floats count backwards
+    place_bits = len(score).bit_length()
+    keys = (segment << (32 + place_bits)) + (ascending << place_bits) + np.arange(len(score))
+    keys.sort()
+    return keys & ((1 << place_bits) - 1)
 
 
 def _stacked(frames: Sequence[Frames]) -> tuple[Floats, Mask]:

@@ -66,7 +66,7 @@ def test_the_score_is_what_its_own_words_are_worth(seed: int) -> None:
 
 
 @given(seeds, st.lists(st.integers(0, 20), min_size=1, max_size=4))
-@settings(max_examples=10)
+@settings(max_examples=40)
 def test_what_is_searched_beside_it_changes_nothing(seed: int, lengths: list[int]) -> None:
     rng = np.random.default_rng(seed)
     model = random_model(6, rng)
