@@ -5,8 +5,8 @@
 A step speaks the contexts of a batch of question and context pairs, listens to them, searches for several hypotheses of each, lets the
 frozen text encoder read them, and joins three losses: CTC of the phones that were said, InfoNCE of the questions against the contexts'
 vectors (`retriever.nets.clsr` says which gradient that has), and the expected number of wrong words among the hypotheses. Beside it,
-with `--speech`, a batch of the recogniser's own stage, so that what was learnt there stays. `--retrieval-weight 0` is the same stage
-without the retrieval loss: the control.
+with `--speech`, a batch of the recogniser's own stage, so that what was learnt there stays. Two controls are the same stage but for one
+thing: `--retrieval-weight 0` has no retrieval loss, `--no-quantisation` passes the mean of the hypotheses' vectors on, not the best one's.
 
 Batches depend on their number and the seed alone. Stopped at any time, the same command goes on from the last checkpoint; what it leaves
 is a checkpoint as the recogniser's own stage leaves it.
@@ -54,6 +54,8 @@ class JointTraining:
 
     Attributes:
         num_hypotheses: K.
+        gamma: the temperature of the hypotheses' shares; who averages their vectors afterwards sets `hypothesis_scale` to its inverse.
+        quantised: the best hypothesis' vector goes on; False is the control in which the mean by shares does.
         retrieval_weight: beta of the paper; CTC gets the rest. 0 is the control without the retrieval loss.
         mwer_weight: of the expected number of wrong words, within the recogniser's part.
         rehearsal_weight: of the recogniser's own stage, where its corpus is given.
@@ -67,6 +69,7 @@ class JointTraining:
     max_gradient: float = 3.0
     num_hypotheses: int = 6
     gamma: float = 3.0
+    quantised: bool = True
     temperature: float = 0.05
     retrieval_weight: float = 0.3
     mwer_weight: float = 0.05
@@ -186,7 +189,7 @@ def load_joint(arguments: argparse.Namespace, training: JointTraining) -> tuple[
     """Return the joint model with the trained recogniser and the text encoder's weights, and what stands between them."""
     recogniser = load_recogniser(arguments.recogniser)
     tokenizer = Tokenizer.from_file(str(arguments.tokenizer))
-    source = PhoneCtcHypotheses(recogniser.config, training.gamma)
+    source = PhoneCtcHypotheses(recogniser.config, training.gamma, training.quantised)
     net = HypothesisClsr(ClsrConfig(source, TextEncoderConfig(**json.loads(arguments.text_config))), source)
     net.recogniser.load_state_dict(recogniser.state_dict())
     load_weights(net.text_encoder, arguments.text_weights, BERT_NAMES, BERT_UNUSED)  # names that are ours stay as they are
@@ -227,6 +230,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         steps=arguments.steps,
         peak_rate=arguments.peak_rate,
         num_hypotheses=arguments.num_hypotheses,
+        quantised=not arguments.no_quantisation,
         temperature=arguments.temperature,
         retrieval_weight=arguments.retrieval_weight,
         mwer_weight=arguments.mwer_weight,
@@ -270,6 +274,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--num-pairs", type=int, default=16)
     parser.add_argument("--group-size", type=int, default=4, help="pairs of one article")
     parser.add_argument("--num-hypotheses", type=int, default=6)
+    parser.add_argument("--no-quantisation", action="store_true", help="the control that passes the mean of the hypotheses' vectors on")
     parser.add_argument("--peak-rate", type=float, default=1e-4)
     parser.add_argument("--temperature", type=float, default=0.05)
     parser.add_argument("--retrieval-weight", type=float, default=0.3)

@@ -2,7 +2,9 @@
 
 import gzip
 import json
+import math
 import shutil
+from argparse import Namespace
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 
 from retriever import ngram_model, pronunciations  # noqa: E402
 from retriever.checkpoint import save_weights  # noqa: E402
+from retriever.nets.clsr import choose  # noqa: E402
 from retriever.nets.paraformer import ParaformerConfig  # noqa: E402
 from retriever.nets.recogniser import Recogniser, RecogniserConfig  # noqa: E402
 from retriever.nets.sanm import BlockConfig  # noqa: E402
@@ -24,7 +27,7 @@ from retriever.ngram_model import NgramModel, Ngrams, encode, encode_backoffs  #
 from retriever.pronunciations import PHONES, Pronunciations  # noqa: E402
 from retriever.sentence_encoder import MINILM  # noqa: E402
 from retriever.training.export_recogniser import load_recogniser  # noqa: E402
-from retriever.training.joint import main  # noqa: E402
+from retriever.training.joint import JointTraining, load_joint, main  # noqa: E402
 
 TEXT = {"dimension": 8, "num_layers": 1, "num_heads": 2, "feed_forward_dimension": 8, "max_positions": 64}
 FACTS = (
@@ -106,3 +109,16 @@ def test_without_the_retrieval_loss_other_weights_are_learnt_from_the_same_sound
     states = [json.loads((folder / "state.json").read_text()) for folder in (with_loss, without)]
     assert states[0]["heard_s"] == pytest.approx(states[1]["heard_s"], rel=0.1)
     assert not same(with_loss, without)
+
+
+def test_the_control_without_quantisation_passes_the_mean_on_and_its_checkpoint_says_so(made: Path) -> None:
+    soft = run(made, "soft", "--steps", "1", "--no-quantisation")
+    assert json.loads((soft / "state.json").read_text())["training"]["quantised"] is False
+    arguments = Namespace(
+        recogniser=soft, search=made / "search", text_weights=made / "text.safetensors", text_config=json.dumps(TEXT),
+        tokenizer=MINILM / "tokenizer.json", device="cpu",
+    )  # fmt: skip
+    scores, vectors = torch.tensor([[0.0, -3.0 * math.log(3)]]), torch.eye(2)[None]
+    chosen = [choose(scores, vectors, load_joint(arguments, JointTraining(quantised=which))[0].source).vectors for which in (True, False)]
+    torch.testing.assert_close(chosen[0], torch.tensor([[1.0, 0.0]]))
+    torch.testing.assert_close(chosen[1], torch.tensor([[0.75, 0.25]]))
