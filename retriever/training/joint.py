@@ -42,8 +42,7 @@ from retriever.training.export_recogniser import load_recogniser
 from retriever.training.joint_batches import Lexicon, Reader, Speaker, SpokenBatch, word_errors
 from retriever.training.recogniser import losses_of, replace_file
 from retriever.training.spoken_pairs import PairBatches, read_pairs
-from retriever.training.utterances import Batch, BatchConfig, Batches
-from retriever.training.utterances import Pronunciations as CorpusPronunciations
+from retriever.training.utterances import Batch, BatchConfig, Batches, PhoneTargets
 
 log = logging.getLogger(__name__)
 
@@ -249,7 +248,7 @@ def _rehearsal(arguments: argparse.Namespace, augmentation: Augmentation, step: 
     if arguments.speech is None:
         return None
     shares = {name: float(share) for name, share in (item.split("=") for item in arguments.shares.split(","))}
-    pronunciations = CorpusPronunciations.read(arguments.lexicon, arguments.phones)
+    pronunciations = PhoneTargets.read(arguments.lexicon, arguments.phones)
     batches = Batches(arguments.speech, pronunciations, augmentation, BatchConfig(shares, batch_s=arguments.batch_s))
     return (batch for number in itertools.count(step) for batch in batches.round(number, arguments.seed + 1))
 

@@ -27,7 +27,7 @@ from torch.nn import functional
 from retriever.nets.frontend import CmvnStatistics, stack_frames
 from retriever.nets.recogniser import Recogniser, RecogniserConfig, RecogniserOutput
 from retriever.training.augmentation import Augmentation, AugmentationConfig
-from retriever.training.utterances import NO_TARGET, Batch, BatchConfig, Batches, Pronunciations, Utterance, features_of, read_source
+from retriever.training.utterances import NO_TARGET, Batch, BatchConfig, Batches, PhoneTargets, Utterance, features_of, read_source
 
 log = logging.getLogger(__name__)
 
@@ -170,7 +170,7 @@ def edit_distance(left: list[int], right: list[int]) -> int:
     return int(row[-1])
 
 
-def evaluated(trainer: Trainer, speech: Path, pronunciations: Pronunciations, max_clips: int) -> dict[str, float]:
+def evaluated(trainer: Trainer, speech: Path, pronunciations: PhoneTargets, max_clips: int) -> dict[str, float]:
     """Return the averaged weights' phone error rate on the first clips of each kind of voice that is held out."""
     net = Recogniser(trainer.net.config).to(trainer.device)
     net.load_state_dict(trainer.average)
@@ -195,7 +195,7 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     partial.replace(path)
 
 
-def run(trainer: Trainer, batches: Batches, arguments: argparse.Namespace, pronunciations: Pronunciations) -> None:
+def run(trainer: Trainer, batches: Batches, arguments: argparse.Namespace, pronunciations: PhoneTargets) -> None:
     """Train until the last step, a signal, or the time is up."""
     stopped: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -245,7 +245,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.manual_seed(arguments.seed)
-    pronunciations = Pronunciations.read(arguments.lexicon, arguments.phones)
+    pronunciations = PhoneTargets.read(arguments.lexicon, arguments.phones)
     augmentation = Augmentation.of_folder(AugmentationConfig(), arguments.noise)
     shares = {name: float(share) for name, share in (item.split("=") for item in arguments.shares.split(","))}
     batches = Batches(arguments.speech, pronunciations, augmentation, BatchConfig(shares, batch_s=arguments.batch_s))

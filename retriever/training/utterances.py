@@ -63,8 +63,8 @@ class Batch:
     duration_s: float
 
 
-class Pronunciations:
-    """Words to phone ids."""
+class PhoneTargets:
+    """What the recogniser should say of a text: its words as ids of phones, from the lexicon that the corpus was made with."""
 
     def __init__(self, phones: Sequence[str], words: Mapping[str, tuple[int, ...]]) -> None:
         self.phones = tuple(phones)
@@ -72,7 +72,7 @@ class Pronunciations:
         self._words = words
 
     @classmethod
-    def read(cls, lexicon: Path, phones: Path) -> "Pronunciations":
+    def read(cls, lexicon: Path, phones: Path) -> "PhoneTargets":
         """Read `word TAB phones` lines, the first of a word counting, and the phones' list."""
         names = phones.read_text().split()
         numbers = {name: number for number, name in enumerate(names, start=1)}
@@ -92,7 +92,7 @@ class Pronunciations:
         return tuple(self._numbers.get(name, 0) for name in names)
 
 
-def read_source(folder: Path, pronunciations: Pronunciations, known: dict[Path, list[Utterance]]) -> list[Utterance]:
+def read_source(folder: Path, pronunciations: PhoneTargets, known: dict[Path, list[Utterance]]) -> list[Utterance]:
     """Return the utterances of a folder's finished shards; those in `known` are not read again, new ones are put there.
 
     Clips without a pronunciation, shorter than half a second, or with more phones than outputs are left out.
@@ -105,7 +105,7 @@ def read_source(folder: Path, pronunciations: Pronunciations, known: dict[Path, 
     return [one for listing, some in sorted(known.items()) if listing.parent == folder for one in some]
 
 
-def _utterance(line: dict[str, Any], path: Path, pronunciations: Pronunciations) -> Utterance | None:
+def _utterance(line: dict[str, Any], path: Path, pronunciations: PhoneTargets) -> Utterance | None:
     alignment = line["phones"] or []
     aligned = pronunciations.numbers([name for name, _ in alignment])
     phones = tuple(phone for phone in aligned if phone) or pronunciations.of_text(line["text"])
@@ -141,7 +141,7 @@ class BatchConfig:
 class Batches:
     """Endless batches out of a folder with one folder for each source."""
 
-    def __init__(self, folder: Path, pronunciations: Pronunciations, augmentation: Augmentation, config: BatchConfig) -> None:
+    def __init__(self, folder: Path, pronunciations: PhoneTargets, augmentation: Augmentation, config: BatchConfig) -> None:
         self._folder = folder
         self._pronunciations = pronunciations
         self._augmentation = augmentation
