@@ -44,7 +44,12 @@ NO_PATH = -1e9  # the score of a hypothesis that is not there or has no alignmen
 
 @dataclass(frozen=True, slots=True)
 class CifWordPieces:
-    """Tokens as published: CIF and a parallel decoder over the text encoder's WordPieces."""
+    """Tokens as published: CIF and a parallel decoder over the text encoder's WordPieces.
+
+    Attributes:
+        num_words: that the output layer knows; None is the text encoder's whole vocabulary, as published. Fewer spare a small model
+            the rows of what its training text never says; `WordPieceClsr.words` tells which they are.
+    """
 
     speech: ParaformerConfig = BASE
     frontend: FrontendConfig = field(default_factory=FrontendConfig)
@@ -53,6 +58,7 @@ class CifWordPieces:
     vq: VqConfig = field(default_factory=VqConfig)
     first_token: int = 101  # BERT's [CLS], put before the tokens
     last_token: int = 102  # its [SEP], put behind them; CLSR names only the first
+    num_words: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,18 +105,29 @@ CLSR_SMALL = ClsrConfig(PhoneCtcHypotheses())  # ours: what ships
 
 
 @dataclass(frozen=True, slots=True)
+class Written:
+    """The distribution over tokens."""
+
+    logits: Tensor  # (B, N, V) over the words that the output layer knows; of round two in training
+    fired: Fired
+    glanced: Glanced | None  # the sampler's, in training
+
+
+@dataclass(frozen=True, slots=True)
 class WordPieceOutput:
     """What the published form makes of a batch."""
 
     vectors: Tensor  # (B, D) of length 1
-    logits: Tensor  # (B, N, V), of round two in training
-    token_ids: Tensor  # int64 (B, N), zero in padding
+    logits: Tensor  # (B, N, V), as `Written`
+    token_ids: Tensor  # int64 (B, N) of the text encoder's vocabulary, zero in padding
     fired: Fired
     glanced: Glanced | None  # the sampler's, in training
 
 
 class WordPieceClsr(nn.Module):
     """Speech encoder, CIF, decoder, output layer, adaptor and frozen text encoder."""
+
+    words: Tensor
 
     def __init__(self, config: ClsrConfig, source: CifWordPieces) -> None:
         """Build the published form.
@@ -123,21 +140,21 @@ class WordPieceClsr(nn.Module):
         if source.cif.dimension != dimension:
             raise ValueError(f"the encoder has {dimension} channels, the predictor {source.cif.dimension}; give both the same")
         self.config, self.source = config, source
+        num_words = source.num_words or config.text.vocabulary_size
         self.frontend = Frontend(source.frontend)
         self.encoder = SpeechEncoder(source.speech)
         self.predictor = CifPredictor(source.cif)
         self.sampler = GlancingSampler(source.sampler)
         self.decoder = SpeechDecoder(source.speech)
-        self.output = nn.Linear(dimension, config.text.vocabulary_size)
+        self.output = nn.Linear(dimension, num_words)
         self.adaptor = VqAdaptor(source.vq)
         self.text_encoder = frozen(TextEncoder(config.text))
+        # int64 (V,): which of the text encoder's tokens each row of the output layer writes
+        self.register_buffer("words", torch.arange(num_words), persistent=source.num_words is not None)
 
     def forward(self, features: Tensor, mask: Tensor) -> WordPieceOutput:
         """Listen to filter banks (B, T, M) with mask (B, T)."""
-        states, frame_mask = self._encode(features, mask)
-        fired = self.predictor(states, frame_mask)
-        logits = self.output(self.decoder(fired.embeddings, fired.mask, states, frame_mask))
-        return self._read(logits, fired, None)
+        return self.read(self.write(*self.listen(features, mask)))
 
     def teach(self, features: Tensor, mask: Tensor, targets: Tensor, token_mask: Tensor, generator: Generator) -> WordPieceOutput:
         """Listen in two rounds to what was said (Algorithm 1); the second gives logits and vectors.
@@ -145,29 +162,41 @@ class WordPieceClsr(nn.Module):
         Args:
             features: (B, T, M).
             mask: bool (B, T).
-            targets: int64 (B, N) of the text encoder's vocabulary, without first and last token; padding may hold anything.
+            targets: int64 (B, N) of the output layer's rows, without first and last token; padding may hold anything.
             token_mask: bool (B, N).
             generator: of the sampler's positions, on the device of the features.
         """
-        states, frame_mask = self._encode(features, mask)
+        return self.read(self.write_taught(*self.listen(features, mask), targets, token_mask, generator))
+
+    def listen(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the speech encoder's states (B, U, D) of filter banks (B, T, M) with mask (B, T), and their mask (B, U)."""
+        frames, frame_mask = self.frontend(features, mask)
+        return self.encoder(frames, frame_mask), frame_mask
+
+    def write(self, states: Tensor, frame_mask: Tensor) -> Written:
+        """Write the tokens of what `listen` gives."""
+        fired = self.predictor(states, frame_mask)
+        return Written(self.output(self.decoder(fired.embeddings, fired.mask, states, frame_mask)), fired, None)
+
+    def write_taught(self, states: Tensor, frame_mask: Tensor, targets: Tensor, token_mask: Tensor, generator: Generator) -> Written:
+        """Write the tokens of what `listen` gives in two rounds, some of what was said shown to the second; arguments as of `teach`."""
         fired = self.predictor(states, frame_mask, token_mask.sum(dim=1))
         with torch.no_grad():
             predicted = self.output(self.decoder(fired.embeddings, token_mask, states, frame_mask)).argmax(dim=-1)
         glanced = self.sampler(fired.embeddings, predicted, targets, token_mask, self.output.weight, generator)
-        logits = self.output(self.decoder(glanced.embeddings, token_mask, states, frame_mask))
-        return self._read(logits, fired, glanced)
+        return Written(self.output(self.decoder(glanced.embeddings, token_mask, states, frame_mask)), fired, glanced)
 
-    def _encode(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        frames, frame_mask = self.frontend(features, mask)
-        return self.encoder(frames, frame_mask), frame_mask
-
-    def _read(self, logits: Tensor, fired: Fired, glanced: Glanced | None) -> WordPieceOutput:
+    def read(self, written: Written) -> WordPieceOutput:
+        """Choose the tokens and let the text encoder read them."""
+        mask = written.fired.mask
         table = self.text_encoder.embeddings.token.weight
-        tokens = self.adaptor(logits, fired.mask, table)
+        known = table if self.source.num_words is None else table[self.words]
+        tokens = self.adaptor(written.logits, mask, known)
         first, last = table[self.source.first_token], table[self.source.last_token]
-        framed, framed_mask = enclose(tokens.embeddings, fired.mask, first, last)
+        framed, framed_mask = enclose(tokens.embeddings, mask, first, last)
         vectors = pooled(self.text_encoder.states_of(framed, framed_mask), framed_mask, self.config.pooling)
-        return WordPieceOutput(vectors, logits, tokens.token_ids, fired, glanced)
+        token_ids = self.words[tokens.token_ids].masked_fill(~mask, 0)
+        return WordPieceOutput(vectors, written.logits, token_ids, written.fired, written.glanced)
 
 
 @dataclass(frozen=True, slots=True)
