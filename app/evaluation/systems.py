@@ -2,7 +2,8 @@
 
 `cascade` and every other kind of retriever is a system by its kind. `text` is the upper bound: the words that were truly said in the same
 segments, through the text encoder and the fusion of the default retriever. Any other is `NAME=KIND[+FIELD=VALUE…][:FOLDER][@said|@text]`:
-other weights of the same kind are how a control is run that differs in its training.
+other weights of the same kind are how a control is run that differs in its training. A kind of `app.evaluation.trained` is run from the
+checkpoint in FOLDER, searched as the default retriever is.
 """
 
 import re
@@ -12,6 +13,7 @@ from enum import Enum
 from pathlib import Path
 
 from app.errors import CommandMisused
+from app.evaluation.trained import LOADERS, build_trained
 from app.settings import Settings, with_kinds
 from retriever.base import Retriever
 from retriever.build import build_retriever
@@ -36,17 +38,21 @@ class System:
 
     Attributes:
         weights: a folder of weights of this kind; None takes what ships.
+        trained: which kind of checkpoint `weights` is, if none of a retriever that the application has; `retriever` then says how
+            its vectors and words are searched.
     """
 
     name: str
     retriever: RetrieverConfig
     source: Source = Source.SOUND
     weights: Path | None = None
+    trained: str | None = None
 
     def describe(self) -> dict[str, str | None]:
         """Return what reports say of it; of the folder only its name, the weights are told by the fingerprint of each outcome."""
         weights = self.weights.name if self.weights else None
-        return {"name": self.name, "retriever": repr(self.retriever), "source": self.source.value, "weights": weights}
+        retriever = f"{self.trained}, searched as {self.retriever!r}" if self.trained else repr(self.retriever)
+        return {"name": self.name, "retriever": retriever, "source": self.source.value, "weights": weights}
 
     def build(self) -> Retriever:
         """Return the retriever; models are loaded on first use.
@@ -55,6 +61,8 @@ class System:
             ModelFilesMissing: weights are absent.
             CommandMisused: this kind of retriever takes no other weights.
         """
+        if self.trained and self.weights:
+            return build_trained(self.trained, self.weights)
         if self.weights is None:
             return build_retriever(self.retriever)
         if self.retriever.kind == "clsr":
@@ -91,11 +99,14 @@ def _parse(text: str, settings: Settings) -> System:
     parsed = _PATTERN.fullmatch(text)
     if parsed is None:
         raise CommandMisused(f"{text!r} is no system: say text, text-whole, KIND, or NAME=KIND[+FIELD=VALUE…][:FOLDER][@said|@text]")
-    config = _with_options(with_kinds(settings, parsed["kind"], None).retriever, parsed["options"])
+    trained = parsed["kind"] if parsed["kind"] in LOADERS else None
+    config = _with_options(settings.retriever if trained else with_kinds(settings, parsed["kind"], None).retriever, parsed["options"])
     weights = Path(parsed["folder"]) if parsed["folder"] else None
+    if trained and weights is None:
+        raise CommandMisused(f"nothing of kind {trained} ships: say NAME={trained}:FOLDER with the folder that its training wrote")
     if weights and not weights.is_dir():
         raise CommandMisused(f"{weights} is no folder of weights; name the one that training wrote")
-    return System(parsed["name"] or text, config, Source(parsed["source"] or "sound"), weights)
+    return System(parsed["name"] or text, config, Source(parsed["source"] or "sound"), weights, trained)
 
 
 def _with_options(config: RetrieverConfig, options: str) -> RetrieverConfig:
