@@ -35,4 +35,10 @@ def _published(folder: Path) -> Retriever:
     return PublishedRetriever(folder)
 
 
-LOADERS: Final[Mapping[str, Callable[[Path], Retriever]]] = {"published": _published}
+def _direct(folder: Path) -> Retriever:
+    from retriever.training.dual_retriever import DualRetriever  # noqa: PLC0415 - torch, only for who evaluates it
+
+    return DualRetriever(folder)
+
+
+LOADERS: Final[Mapping[str, Callable[[Path], Retriever]]] = {"published": _published, "direct": _direct}
