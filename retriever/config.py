@@ -59,15 +59,15 @@ class Cascade:
 
     Attributes:
         num_workers: recognising processes; 0 means one for each core.
-        lexical_weight: of the words' BM25 scaled to its maximum, beside the cosine.
-        gram_weight: of the letters' BM25 scaled to its maximum.
+        lexical_weight: of the words' BM25, in units of the rarest word's weight, beside the cosine.
+        gram_weight: of the letters' BM25, likewise.
         num_candidates: best of each side that are fused.
     """
 
     kind: Literal["cascade"] = "cascade"
     num_workers: int = 0
-    lexical_weight: float = 0.2  # both flat from 0.15 to 0.3 on misheard development passages; EXPERIMENTS.md
-    gram_weight: float = 0.25
+    lexical_weight: float = 0.07  # both flat around, on misheard development passages; EXPERIMENTS.md
+    gram_weight: float = 0.035
     num_candidates: int = 100
 
 
@@ -79,8 +79,8 @@ class Clsr:
         num_threads: listening at once; 0 means one for each core.
         num_hypotheses: of what may have been said whose vectors are averaged by their probabilities; 1 takes the best alone.
         hypothesis_scale: of the hypotheses' scores when they become probabilities; below 1, as frames are not independent.
-        lexical_weight: of the words' BM25 scaled to its maximum, beside the cosine.
-        gram_weight: of the letters' BM25 scaled to its maximum.
+        lexical_weight: of the words' BM25, in units of the rarest word's weight, beside the cosine.
+        gram_weight: of the letters' BM25, likewise.
         num_candidates: best of each side that are fused.
     """
 
@@ -88,8 +88,8 @@ class Clsr:
     num_threads: int = 0
     num_hypotheses: int = 1
     hypothesis_scale: float = 0.3
-    lexical_weight: float = 0.2
-    gram_weight: float = 0.25
+    lexical_weight: float = 0.07
+    gram_weight: float = 0.035
     num_candidates: int = 100
 
 

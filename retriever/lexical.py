@@ -116,10 +116,10 @@ class Postings:
         holding_back = self._saturation * (1 - LENGTH_WEIGHT + LENGTH_WEIGHT * self.lengths / mean_length)
         for term in question:
             found, counts = self._posted(term, scope)
-            rarity = float(np.log1p((num_segments - len(found) + 0.5) / (len(found) + 0.5)))
-            bm25[found] += rarity * counts * (self._saturation + 1) / (counts + holding_back[found])
-            coverage[found] += rarity
-            total += rarity
+            weight = rarity(len(found), num_segments)
+            bm25[found] += weight * counts * (self._saturation + 1) / (counts + holding_back[found])
+            coverage[found] += weight
+            total += weight
         return Matches(bm25, coverage / total if total else coverage)
 
     def _posted(self, term: int | None, scope: Mask) -> tuple[Ids, Scores]:
@@ -128,6 +128,11 @@ class Postings:
         piece = slice(self._starts[term], self._starts[term + 1])
         kept = scope[self._segments[piece]]
         return self._segments[piece][kept], self._counts[piece][kept].astype(np.float64)
+
+
+def rarity(num_having: int, num_segments: int) -> float:
+    """Return the weight of a term that so many of the segments have: BM25's idf, never negative."""
+    return float(np.log1p((num_segments - num_having + 0.5) / (num_having + 0.5)))
 
 
 def content_terms(text: str) -> list[str]:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from retriever.domain import EmbeddedSegment, EncodedQuestion, join_words
 from retriever.fusion import Fusion
 from retriever.index import SegmentIndex
-from retriever.lexical import GRAM_SATURATION, NUM_GRAMS, Postings, content_letters, letter_grams
+from retriever.lexical import GRAM_SATURATION, NUM_GRAMS, Postings, content_letters, letter_grams, rarity
 
 Scores = npt.NDArray[np.float32]  # (Q, C)
 
@@ -66,7 +66,7 @@ def score(questions: Sequence[EncodedQuestion], contexts: Sequence[Sequence[Embe
             DENSE: cosine,
             WORDS: lexical,
             CHARACTERS: letters.match(question.wording)[[row_of[hit.segment.id] for hit in hits]],
-            DENSE_WORDS: cosine + fusion.lexical_weight * lexical / max(float(lexical.max()), np.finfo(np.float64).tiny),
+            DENSE_WORDS: cosine + fusion.lexical_weight * lexical / rarity(1, len(segments)),
             FUSED: np.array([hit.score for hit in hits]),
         }
         for side, values in found.items():

@@ -30,7 +30,7 @@ SIDES: Final[Mapping[str, Fusion]] = {
     "vectors": Fusion(0.0, gram_weight=0.0),
     "words": Fusion(ALONE, gram_weight=0.0),
     "letters": Fusion(0.0, gram_weight=ALONE),
-    "vectors and words": Fusion(0.4, gram_weight=0.0),
+    "vectors and words": Fusion(0.1, gram_weight=0.0),
     "fused": build_fusion(Cascade()),
 }
 

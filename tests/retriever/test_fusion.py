@@ -1,14 +1,17 @@
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from retriever.fusion import Fusion, ranking
+from retriever.lexical import Postings
 
 
 def test_the_score_is_the_cosine_and_both_scaled_bm25() -> None:
-    words, letters = np.array([0.0, 8.0, 4.0]), np.array([3.0, 0.0, 6.0])
+    unit = np.log1p(2.5 / 1.5)  # one of three segments has the word
+    words, letters = unit * np.array([0.0, 2.0, 1.0]), unit * np.array([1.0, 0.0, 2.0])
     scores = Fusion(0.4, gram_weight=0.2).scores(np.array([0.5, 0.1, 0.2]), words, letters, 1)
-    np.testing.assert_allclose(scores, [0.6, 0.5, 0.6])
+    np.testing.assert_allclose(scores, [0.7, 0.9, 1.0], atol=1e-6)
 
 
 def test_without_words_the_cosine_decides() -> None:
@@ -42,7 +45,20 @@ pairs = st.lists(st.tuples(st.floats(-1, 1), st.just(0.0) | st.floats(0.01, 30))
 
 
 @given(pairs, st.integers(1, 20))
-def test_bm25_counts_by_its_share_of_the_best_not_by_its_size(values: list[tuple[float, float]], k: int) -> None:
+def test_more_of_the_words_never_ranks_a_segment_lower(values: list[tuple[float, float]], k: int) -> None:
     cosine, lexical = np.array([c for c, _ in values]), np.array([w for _, w in values])
-    many = Fusion(0.4, num_candidates=50)
-    np.testing.assert_allclose(many.scores(cosine, lexical, lexical, k), many.scores(cosine, lexical * 2, lexical * 3, k), atol=2e-6)
+    more = lexical.copy()
+    more[-1] += 1
+    fusion = Fusion(0.4, num_candidates=50)
+    before, after = (np.count_nonzero(found[-1] < found) for found in (fusion.scores(cosine, one, one, k) for one in (lexical, more)))
+    assert after <= before
+
+
+@given(st.integers(2, 4), st.integers(1, 400))
+def test_a_word_that_one_segment_has_counts_the_same_among_few_and_among_many(few: int, more: int) -> None:
+    def gain(num_segments: int) -> float:
+        postings = Postings([np.array([0], np.int32), *[np.array([1], np.int32)] * (num_segments - 1)], 2)
+        bm25 = postings.match([0], np.ones(num_segments, np.bool_)).bm25
+        return float(Fusion(1.0, gram_weight=0.0).scores(np.zeros(num_segments), bm25, bm25, num_segments)[0])
+
+    assert gain(few) == pytest.approx(gain(few + more), abs=1e-5)
