@@ -37,8 +37,8 @@ class RollingSound:
         return Audio(np.concatenate(pieces))
 
 
-def cut_segments(blocks: Iterable[Samples], segmenter: Segmenter) -> Iterator[SegmentAudio]:
-    """Yield the segments of a sound that is not kept."""
+def cut_segments(blocks: Iterable[Samples], segmenter: Segmenter, lecture_id: UUID = NOWHERE) -> Iterator[SegmentAudio]:
+    """Yield the segments of a sound, of no segmentation run yet, each as soon as it is certain."""
     sound = RollingSound()
     for span in segmenter.spans(sound.following(blocks)):
-        yield SegmentAudio(Segment(NOWHERE, span.start, span.end, NOWHERE), sound.cut(span))
+        yield SegmentAudio(Segment(lecture_id, span.start, span.end, NOWHERE), sound.cut(span))

@@ -10,7 +10,7 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,7 +18,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from app.ahead import ListeningAhead
 from app.errors import WorkerBusy
+from app.listening import cut_segments
 from retriever.audio import open_audio
 from retriever.base import Retriever, Segmenter
 from retriever.config import AudioLimits
@@ -163,8 +165,10 @@ class Worker:
     def _work_on(self, job: Job, keeper: IndexKeeper) -> None:
         log.info("job %s: %s of lecture %s, attempt %d", job.id, job.kind, job.lecture_id, job.attempts)
         try:
-            message = self._decode(job) if not self.library.lectures.segments(job.lecture_id) else self._restore(job)
-            self._listen(job, keeper)
+            with ListeningAhead(self.retriever) as ahead:
+                is_cut = bool(self.library.lectures.segments(job.lecture_id))
+                message = self._restore(job) if is_cut else self._decode(job, ahead)
+                self._listen(job, keeper, ahead)
             state, message = JobState.DONE, self._with_language(job, message)
         except JobStopped:
             state, message = JobState.CANCELLED, "Cancelled. What was done so far is kept; resume it to do the rest."
@@ -186,14 +190,15 @@ class Worker:
             return message
         return f"{message} {warning}".strip()
 
-    def _decode(self, job: Job) -> str:
+    def _decode(self, job: Job, ahead: ListeningAhead) -> str:
         """Decode the original, keep the sound, cut it into segments; return what was wrong with the file although it could be used."""
         lectures = self.library.lectures
         if lectures.has_sound(job.lecture_id):  # decoded before, or brought by another owner
-            return self._cut(job, lectures.read_sound(job.lecture_id), 0, lambda: "")
+            return self._cut(job, self._counted(job, lectures.read_sound(job.lecture_id), 0), ahead, lambda: "")
         with open_audio(lectures.original_path(job.lecture_id), self.limits) as stream:
             total = to_samples(stream.probe.duration_s or 0)
-            return self._cut(job, lectures.write_sound(job.lecture_id, stream), total, lambda: stream.warning or "")
+            blocks = self._counted(job, lectures.write_sound(job.lecture_id, stream), total)
+            return self._cut(job, blocks, ahead, lambda: stream.warning or "")
 
     def _restore(self, job: Job) -> str:
         """Decode the original again if the decoded sound is gone or damaged; segments and what was heard in them stay."""
@@ -203,33 +208,34 @@ class Worker:
         log.info("the decoded sound of lecture %s is gone; it is made again", job.lecture_id)
         with (
             open_audio(lectures.original_path(job.lecture_id), self.limits) as stream,
-            closing(lectures.write_sound(job.lecture_id, stream)) as blocks,
+            closing(self._counted(job, lectures.write_sound(job.lecture_id, stream), to_samples(stream.probe.duration_s or 0))) as blocks,
         ):
-            for _ in self._counted(job, blocks, to_samples(stream.probe.duration_s or 0)):
+            for _ in blocks:
                 pass
         return job.message
 
-    def _cut(self, job: Job, blocks: Generator[Samples, None, None], total: int, warning: Callable[[], str]) -> str:
-        counted = self._counted(job, blocks, total)
+    def _cut(self, job: Job, blocks: "_Counted", ahead: ListeningAhead, warning: Callable[[], str]) -> str:
+        spans = []
         with closing(blocks):  # a cancelled decoder ends at once
-            spans = list(self.segmenter.spans(counted))
+            for one in cut_segments(blocks, self.segmenter, job.lecture_id):
+                spans.append(one.segment.span)
+                ahead.offer(one)
         if not spans:
             raise SilentAudio("nobody speaks in this file: listen to it, and add the one that was meant")
-        self.library.lectures.add_run(job.lecture_id, self.segmenter.settings, spans, counted.num_samples, warning())
+        self.library.lectures.add_run(job.lecture_id, self.segmenter.settings, spans, blocks.num_samples, warning())
         return warning()
 
-    def _counted(self, job: Job, blocks: Iterable[Samples], total: int) -> "_Counted":
+    def _counted(self, job: Job, blocks: Generator[Samples, None, None], total: int) -> "_Counted":
         return _Counted(blocks, lambda done: self._note(job, JobStage.DECODING, done, max(total, done)))
 
-    def _listen(self, job: Job, keeper: IndexKeeper) -> None:
+    def _listen(self, job: Job, keeper: IndexKeeper, ahead: ListeningAhead) -> None:
         """Embed what this model has not embedded yet: first into the library, then into the index."""
         lectures = self.library.lectures
         pending = lectures.pending(job.lecture_id, keeper.fingerprint)
         total = len(lectures.segments(job.lecture_id))
         done = total - len(pending)
         self._note(job, JobStage.LISTENING, done, total)
-        sounds = (SegmentAudio(segment, lectures.clip(segment.lecture_id, segment.span)) for segment in pending)
-        with closing(self.retriever.embed(sounds)) as embedded:
+        with closing(ahead.embed(pending, lambda one: SegmentAudio(one, lectures.clip(one.lecture_id, one.span)))) as embedded:
             for one in embedded:
                 lectures.add_embedded([one])
                 keeper.add(one)
@@ -285,9 +291,13 @@ class Worker:
 class _Counted:
     """Passes blocks through and tells how many samples went by, a few times a second."""
 
-    def __init__(self, blocks: Iterable[Samples], tell: Callable[[int], None]) -> None:
+    def __init__(self, blocks: Generator[Samples, None, None], tell: Callable[[int], None]) -> None:
         self._blocks, self._tell = blocks, tell
         self.num_samples = 0
+
+    def close(self) -> None:
+        """Close what the blocks come from."""
+        self._blocks.close()
 
     def __iter__(self) -> Iterator[Samples]:
         told_at = 0.0

@@ -10,9 +10,10 @@ import re
 import threading
 import unicodedata
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -20,8 +21,9 @@ from typing import Final, TypeVar
 
 import numpy as np
 
+from retriever.acoustic import LogProbs
 from retriever.config import Clsr
-from retriever.domain import MAX_QUESTION_S, Audio, EmbeddedSegment, EncodedQuestion, Question, SegmentAudio, Vector, to_samples
+from retriever.domain import MAX_QUESTION_S, Audio, EmbeddedSegment, EncodedQuestion, Question, Segment, SegmentAudio, Vector, to_samples
 from retriever.errors import InvalidQuestion
 from retriever.hearing import Ear, ear_name
 from retriever.lexicon_search import Hypothesis
@@ -32,8 +34,19 @@ from retriever.spoken_numbers import spell_numbers
 CLSR_SMALL: Final = WEIGHTS / "clsr-small-en"
 GROUP_SAMPLES: Final = to_samples(240)  # searched together: each step of the search costs a group little more than one segment
 
+SEGMENTS_AHEAD: Final = 8  # the network's, of the search
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Heard:
+    """A segment after the network; its sound is not needed any more."""
+
+    segment: Segment
+    num_samples: int
+    log_probs: LogProbs
 
 
 class ClsrRetriever:
@@ -75,7 +88,10 @@ class ClsrRetriever:
         Reads a few minutes of sound ahead of what was yielded. Closing the generator stops after what is in hand.
         """
         num_threads = self._config.num_threads or os.cpu_count() or 1
-        with closing(in_order(_groups(segments), self._embed_together, num_threads)) as groups:
+        with (
+            closing(in_order(segments, self._listen, num_threads, SEGMENTS_AHEAD)) as heard,
+            closing(in_order(_groups(heard), self._embed_together, num_threads)) as groups,
+        ):
             for group in groups:
                 yield from group
 
@@ -115,17 +131,20 @@ class ClsrRetriever:
             )
         return self._listener().hear([audio], self._config.num_hypotheses)[0]
 
-    def _embed_together(self, group: list[SegmentAudio]) -> list[EmbeddedSegment]:
+    def _listen(self, one: SegmentAudio) -> _Heard:
+        return _Heard(one.segment, one.audio.num_samples, self._listener().listen(one.audio))
+
+    def _embed_together(self, group: Sequence[_Heard]) -> list[EmbeddedSegment]:
         ear = self._listener()
-        heard = ear.hear([one.audio for one in group], self._config.num_hypotheses)
+        understood = ear.understand([one.log_probs for one in group], self._config.num_hypotheses)
         return [
             EmbeddedSegment(
                 one.segment,
                 self._vector(hypotheses),
-                ear.words(hypotheses[0].words, one.audio.num_samples, one.segment.start),
+                ear.words(hypotheses[0].words, one.num_samples, one.segment.start),
                 self.fingerprint,
             )
-            for one, hypotheses in zip(group, heard, strict=True)
+            for one, hypotheses in zip(group, understood, strict=True)
         ]
 
     def _vector(self, hypotheses: tuple[Hypothesis, ...]) -> Vector:
@@ -171,14 +190,14 @@ def in_order(tasks: Iterable[Task], work: Callable[[Task], Result], num_threads:
         threads.shutdown(cancel_futures=True)
 
 
-def _groups(segments: Iterable[SegmentAudio]) -> Iterator[list[SegmentAudio]]:
-    group: list[SegmentAudio] = []
+def _groups(heard: Iterable[_Heard]) -> Iterator[list[_Heard]]:
+    group: list[_Heard] = []
     num_samples = 0
-    for one in segments:
-        if group and num_samples + one.audio.num_samples > GROUP_SAMPLES:
+    for one in heard:
+        if group and num_samples + one.num_samples > GROUP_SAMPLES:
             yield group
             group, num_samples = [], 0
         group.append(one)
-        num_samples += one.audio.num_samples
+        num_samples += one.num_samples
     if group:
         yield group

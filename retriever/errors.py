@@ -74,6 +74,10 @@ class ModelFilesMissing(RetrieverError):
     """Shipped weights are absent or altered."""
 
 
+class SegmentationFailed(RetrieverError):
+    """The process that finds speech died."""
+
+
 class RecognitionFailed(RetrieverError):
     """The recognising processes died."""
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from retriever import ngram_model, pronunciations
 from retriever._word_beam import Settings
-from retriever.acoustic import AcousticModel
+from retriever.acoustic import AcousticModel, LogProbs
 from retriever.domain import Audio, Word
 from retriever.errors import ModelFilesMissing
 from retriever.lexicon_search import HeardWord, Hypothesis, LexiconSearch
@@ -42,7 +42,15 @@ class Ear:
 
     def hear(self, sounds: Sequence[Audio], num_best: int = 1) -> list[tuple[Hypothesis, ...]]:
         """Return for each sound up to `num_best` hypotheses, best first, at least one; what is heard depends on no other sound."""
-        return self._search.search([self._network.log_probs(sound.samples) for sound in sounds], num_best)
+        return self.understand([self.listen(sound) for sound in sounds], num_best)
+
+    def listen(self, sound: Audio) -> LogProbs:
+        """Return the log-probabilities (K, P) of the phones in a sound."""
+        return self._network.log_probs(sound.samples)
+
+    def understand(self, log_probs: Sequence[LogProbs], num_best: int = 1) -> list[tuple[Hypothesis, ...]]:
+        """Return for each sound of which the phones are given what `hear` returns; several at once take little longer than one."""
+        return self._search.search(log_probs, num_best)
 
     def words(self, heard: Sequence[HeardWord], num_samples: int, offset: int = 0) -> tuple[Word, ...]:
         """Return words with their spans in samples.

@@ -231,7 +231,8 @@ def test_few_segments_are_read_ahead_and_closing_stops_the_reading(
     embedding = retriever.embed(endless())
     for number in range(1, 8):
         next(embedding)
-        assert len(read) <= number + 2 + 1 + 1  # in two threads, one ahead, and one that ended the group before it
+        in_search = number + 2 + 1 + 1  # in two threads, one ahead, and one that ended the group before it
+        assert len(read) <= in_search + 2 + clsr.SEGMENTS_AHEAD  # in the network's two threads, and ahead of the search
     embedding.close()
     before = len(read)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("listening")]

@@ -7,14 +7,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from retriever import judging, segmentation
 from retriever.audio import read_audio
 from retriever.config import AudioLimits, FixedWindows, SpeechPauses
 from retriever.domain import SAMPLE_RATE_HZ, Samples, Span, to_samples
-from retriever.errors import InvalidSegment
+from retriever.errors import InvalidSegment, SegmentationFailed
 from retriever.packing import FAR_APART, FRAME_SAMPLES, Frame, pack_speech
 from retriever.segmentation import PauseSegmenter, WindowSegmenter
 
@@ -314,3 +316,32 @@ def test_the_speech_model_leaves_the_environment_as_it_was(monkeypatch: pytest.M
             monkeypatch.setenv("OMP_THREAD_LIMIT", value)
         list(PauseSegmenter(CONFIG).spans([np.zeros(600, np.float32)]))
         assert os.environ.get("OMP_THREAD_LIMIT") == value
+
+
+def test_a_long_sound_is_judged_by_a_process_of_its_own_exactly_as_here(sentences: list[Samples], monkeypatch: pytest.MonkeyPatch) -> None:
+    sound = np.resize(np.concatenate(sentences), segmentation.APART_SAMPLES + 1_000)
+    blocks = [sound[place : place + 16_000] for place in range(0, len(sound), 16_000)]
+    apart = list(segmentation._judge(blocks))
+    monkeypatch.setattr(segmentation, "APART_SAMPLES", len(sound) + 1)
+    monkeypatch.setattr(segmentation, "_Judge", None)
+    assert list(segmentation._judge(blocks)) == apart
+    assert sum(frame.num_samples for frame in apart) == len(sound)
+
+
+def test_where_the_judging_process_dies_the_error_says_so_and_leaves_no_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    dying = tmp_path / "dying.py"
+    dying.write_text("import sys; sys.stdin.buffer.read(100_000); sys.exit(3)")
+    monkeypatch.setattr(judging, "__file__", str(dying))
+    blocks = (np.zeros(SAMPLE_RATE_HZ, np.float32) for _ in range(100))
+    with pytest.raises(SegmentationFailed, match="exit status"):
+        list(PauseSegmenter(CONFIG).spans(blocks))
+    assert not psutil.Process().children()
+
+
+def test_who_wants_no_more_spans_leaves_no_process(sentences: list[Samples]) -> None:
+    sound = np.resize(np.concatenate(sentences), 2 * segmentation.APART_SAMPLES)
+    spans = PauseSegmenter(CONFIG).spans(sound[place : place + 16_000] for place in range(0, len(sound), 16_000))
+    next(spans)
+    assert psutil.Process().children()
+    del spans
+    assert not psutil.Process().children()
