@@ -89,8 +89,9 @@ def _lines(report: Report) -> Iterator[str]:
     yield ""
     yield f"Commit {commit()[:12]}, data {report.data_hash[:12]}. Shares in %; intervals hold 95 %, contexts drawn anew."
     yield ""
-    yield "| system | segments | noise | questions | WER contexts | WER questions | R@1 [interval] | R@5 | R@10 | MRR | C→Q R@1 | N×N R@1 |"
-    yield "|---|---|---|---|---|---|---|---|---|---|---|---|"
+    names = "R@1 [interval] | R@5 | R@10 | MRR | C→Q R@1 / 5 / 10 | N×N R@1"
+    yield f"| system | segments | noise | questions | WER contexts | WER questions | {names} |"
+    yield "|---" * 12 + "|"
     for outcome in report.outcomes:
         for name, form in outcome.forms.items():
             yield _row(outcome, name, form)
@@ -120,7 +121,8 @@ def _lines(report: Report) -> Iterator[str]:
     )
     for one in report.differences:
         cell = f"{100 * one.interval.mean:+.1f} [{100 * one.interval.low:+.1f}, {100 * one.interval.high:+.1f}]"
-        yield f"| {one.system} | {one.other} | {short_segmentation(one.segmentation)} | {one.noise} | {one.form} | {cell} |"
+        left, right = (f"{system}, {side}" for system, side in ((one.system, one.side), (one.other, one.other_side)))
+        yield f"| {left} | {right} | {short_segmentation(one.segmentation)} | {one.noise} | {one.form} | {cell} |"
 
 
 def _row(outcome: Outcome, name: str, form: FormResult) -> str:
@@ -137,7 +139,7 @@ def _row(outcome: Outcome, name: str, form: FormResult) -> str:
         _percent(fused.context.r5),
         _percent(fused.context.r10),
         f"{fused.context.mrr:.3f}",
-        _percent(fused.question.r1),
+        " / ".join(_percent(share) for share in (fused.question.r1, fused.question.r5, fused.question.r10)),
         _percent(fused.matched_context.r1),
     ]
     return f"| {' | '.join(cells)} |"

@@ -56,7 +56,7 @@ class FormResult:
     """Questions in one form, typed or spoken.
 
     Attributes:
-        errors: of the questions as heard; None for typed ones, or where it is not known what was said.
+        errors: of the questions as heard; None for typed ones, where it is not known what was said, or where no word was heard in any.
         encode_p50_s: median time until a question was encoded.
         search_p50_s, search_p95_s: of the search alone.
     """
@@ -93,7 +93,7 @@ class Outcome:
 
     Attributes:
         num_without_segments: contexts in which nobody was heard to speak; they are never found.
-        errors: of the contexts as heard.
+        errors: of the contexts as heard; None for a system that reads, and for one that hears no words.
         speed: None for a system that reads instead of listening.
         forms: by name, typed and spoken.
     """
@@ -111,14 +111,16 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Fused R@1 of one system less that of another, on the same questions.
+    """R@1 of one side of a system less that of another system or another of its own sides, on the same questions.
 
     Attributes:
         interval: contexts drawn anew.
     """
 
     system: str
+    side: str
     other: str
+    other_side: str
     segmentation: str
     noise: str
     form: str

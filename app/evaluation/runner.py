@@ -19,7 +19,7 @@ from app.evaluation.cache import LineCache
 from app.evaluation.domain import EvaluationSet, content_key
 from app.evaluation.listening import Cost, Listener, cut, total_cost
 from app.evaluation.results import Difference, FormResult, Outcome, Speed, difference, side_result
-from app.evaluation.sides import FUSED, score
+from app.evaluation.sides import ALL_SIDES, DENSE, FUSED, score
 from app.evaluation.sounds import Noise
 from app.evaluation.systems import Source, System, needs_sound
 from app.evaluation.transcripts import WordErrors, said_in, word_errors
@@ -124,13 +124,16 @@ class Runner:
         said = [said_in(question) or "" for question in self.data.questions]
         return FormResult(
             sides={side: side_result(values, self._right) for side, values in scored.sides.items()},
-            errors=word_errors(said, heard, self.data.language) if form == SPOKEN else None,
+            errors=word_errors(said, heard, self.data.language) if form == SPOKEN and any(heard) else None,
             encode_p50_s=float(np.median(encode_s)),
             search_p50_s=float(np.median(scored.search_s)),
             search_p95_s=float(np.quantile(scored.search_s, 0.95)),
         )
 
     def _context_errors(self, contexts: Sequence[Sequence[EmbeddedSegment]]) -> WordErrors | None:
+        """Return the errors over all contexts; None for a system that hears no words, or where it is not known what was said."""
+        if not any(one.words for segments in contexts for one in segments):
+            return None
         pairs = [
             (text, " ".join(join_words(one.words) for one in segments))
             for context, segments in zip(self.data.contexts, contexts, strict=True)
@@ -146,14 +149,28 @@ class Runner:
         return LineCache(self._folder / f"{what}-{name}.jsonl")
 
     def _differences(self, outcomes: Sequence[Outcome]) -> Iterator[Difference]:
-        """Yield the difference of every two systems under the same condition, the later one less the earlier one."""
-        groups = self._right.tolist()
+        """Yield the difference of every two systems under the same condition, the later one less the earlier one.
+
+        Fused everywhere; under the condition of the comparison also by vectors alone, for systems that hear no words have nothing else, and
+        each system's fusion less its parts.
+        """
+        main = (outcomes[0].segmentation, outcomes[0].noise)
         for one, other in combinations(outcomes, 2):
-            if one.system == other.system or (one.segmentation, one.noise) != (other.segmentation, other.noise):
-                continue
-            for form in one.forms:
-                later, earlier = other.forms[form].sides[FUSED].ranks, one.forms[form].sides[FUSED].ranks
-                yield Difference(other.system, one.system, one.segmentation, one.noise, form, difference(later, earlier, groups))
+            here = (one.segmentation, one.noise)
+            if one.system != other.system and here == (other.segmentation, other.noise):
+                for side in (FUSED, DENSE) if here == main else (FUSED,):
+                    yield from self._difference(other, side, one, side)
+        for one in outcomes:
+            if (one.segmentation, one.noise) == main:
+                for side in ALL_SIDES:
+                    if side != FUSED:
+                        yield from self._difference(one, FUSED, one, side)
+
+    def _difference(self, left: Outcome, side: str, right: Outcome, other_side: str) -> Iterator[Difference]:
+        groups = self._right.tolist()
+        for form in left.forms:
+            interval = difference(left.forms[form].sides[side].ranks, right.forms[form].sides[other_side].ranks, groups)
+            yield Difference(left.system, side, right.system, other_side, left.segmentation, left.noise, form, interval)
 
 
 def describe(segmentation: SegmentationConfig) -> str:

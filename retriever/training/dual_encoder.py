@@ -316,7 +316,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     log.info("%d pairs, from step %d", len(pairs), trainer.step)
     speaker = Speaker(lexicon, augmentation, arguments.flite_share, arguments.seed)
     train(trainer, speaker, pairs, passages, arguments)
-    for name in filter(None, arguments.held_out.split(",")):
+    for name in filter(None, arguments.held_out.split(",") if trainer.step == training.steps else ()):
         heard = PassageBatches(arguments.speech, {name: 1.0}, None, arguments.max_passage_s).draw(0, arguments.num_held_out, arguments.seed)
         log.info("%s: own words nearest among %d passages: %.3f", name, arguments.num_held_out, trainer.recall(heard))
 
