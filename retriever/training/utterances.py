@@ -6,6 +6,7 @@ What a round holds depends on its number, the seed and the shards there are; sha
 Shapes: B utterances, T frames of 10 ms, M bands, N phones, K outputs of 30 ms.
 """
 
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -61,6 +62,7 @@ class Batch:
     num_phones: Tensor  # int64 (B,)
     aligned: Tensor  # int64 (B, K): the phone at each output, 0 for silence, NO_TARGET where unknown
     duration_s: float
+    said: tuple[Utterance, ...]
 
 
 class PhoneTargets:
@@ -154,6 +156,16 @@ class Batches:
         for group in self._groups(generator):
             yield self._batch(group, generator)
 
+    def from_step(self, step: int, seed: int) -> Iterator[Batch]:
+        """Yield batches without end from the one of a step on: the same as those of a run that began at 0, while shards do not change."""
+        passed = 0
+        for number in itertools.count():
+            groups = self._groups(np.random.default_rng((seed, number)))
+            for place, group in enumerate(groups):
+                if passed + place >= step:
+                    yield self._batch(group, np.random.default_rng((seed, number, place)))
+            passed += len(groups)
+
     def _groups(self, generator: Generator) -> list[list[Utterance]]:
         sources = {name: read_source(self._folder / name, self._pronunciations, self._known) for name in self._config.shares}
         names = [name for name in sources if sources[name]]
@@ -195,6 +207,7 @@ class Batches:
             torch.tensor([len(one.phones) for one in group]),
             torch.from_numpy(np.stack([_aligned(one, num_outputs) for one in group])),
             sum(len(sound) for sound in sounds) / 16_000,
+            tuple(group),
         )
 
     def _mask(self, features: Tensor, mask: Tensor, generator: Generator) -> None:
