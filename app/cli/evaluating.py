@@ -21,6 +21,10 @@ OutFolder = Annotated[Path, typer.Option("--out", "-o", help="Report, plots and 
 Segmentations = Annotated[str, typer.Option("--segmentations", help="With commas: pauses, or windows:SECONDS.")]
 NoiseSteps = Annotated[str, typer.Option("--noise", help="With commas: signal to noise in dB; each is a step of the curve.")]
 NoiseFolder = Annotated[Path | None, typer.Option("--noise-folder", help="FLAC or WAV files to add; else noise is generated.")]
+Curves = Annotated[
+    str | None,
+    typer.Option("--curves", help="With commas: systems that noise and further segmentations are for; else all."),
+]
 First = Annotated[int | None, typer.Option("--contexts", help="Take so many contexts, spread over the set, and their questions.")]
 Forms = Annotated[str, typer.Option("--questions", help="With commas: typed, spoken.")]
 
@@ -37,6 +41,7 @@ def evaluate(
     segmentations: Segmentations = "pauses",
     noise: NoiseSteps = "",
     noise_folder: NoiseFolder = None,
+    curves: Curves = None,
     contexts: First = None,
     questions: Forms = "typed",
     as_json: AsJson = False,
@@ -57,6 +62,7 @@ def evaluate(
         segmentations=tuple(_segmentation(one.strip()) for one in segmentations.split(",")),
         noises=(Noise(), *(Noise(_number(step), files) for step in noise.split(",") if step.strip())),
         forms=forms,
+        curves=None if curves is None else frozenset(one.strip() for one in curves.split(",") if one.strip()),
     )
     chosen = load_set(data)
     if contexts is not None:

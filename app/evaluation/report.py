@@ -14,6 +14,7 @@ import psutil
 from app.evaluation.domain import EvaluationSet
 from app.evaluation.results import Difference, FormResult, Outcome, Recall
 from app.evaluation.sides import ALL_SIDES, FUSED
+from app.evaluation.summary import curves, interval_of, signed, summary
 from app.evaluation.systems import System
 from app.shapes import JsonObject
 
@@ -89,6 +90,9 @@ def _lines(report: Report) -> Iterator[str]:
     yield ""
     yield f"Commit {commit()[:12]}, data {report.data_hash[:12]}. Shares in %; intervals hold 95 %, contexts drawn anew."
     yield ""
+    yield from summary(report.outcomes, report.differences)
+    yield from curves(report.outcomes, {one.segmentation: short_segmentation(one.segmentation) for one in report.outcomes})
+    yield from ("", "## Everything", "")
     names = "R@1 [interval] | R@5 | R@10 | MRR | C→Q R@1 / 5 / 10 | N×N R@1"
     yield f"| system | segments | noise | questions | WER contexts | WER questions | {names} |"
     yield "|---" * 12 + "|"
@@ -120,14 +124,12 @@ def _lines(report: Report) -> Iterator[str]:
         "|---" * 6 + "|",
     )
     for one in report.differences:
-        cell = f"{100 * one.interval.mean:+.1f} [{100 * one.interval.low:+.1f}, {100 * one.interval.high:+.1f}]"
         left, right = (f"{system}, {side}" for system, side in ((one.system, one.side), (one.other, one.other_side)))
-        yield f"| {left} | {right} | {short_segmentation(one.segmentation)} | {one.noise} | {one.form} | {cell} |"
+        yield f"| {left} | {right} | {short_segmentation(one.segmentation)} | {one.noise} | {one.form} | {signed(one.interval)} |"
 
 
 def _row(outcome: Outcome, name: str, form: FormResult) -> str:
     fused = form.sides[FUSED]
-    interval = f"{_percent(fused.r1.mean)} [{_percent(fused.r1.low)}, {_percent(fused.r1.high)}]"
     cells = [
         outcome.system,
         short_segmentation(outcome.segmentation),
@@ -135,7 +137,7 @@ def _row(outcome: Outcome, name: str, form: FormResult) -> str:
         name,
         _percent(outcome.errors.rate) if outcome.errors else "",
         _percent(form.errors.rate) if form.errors else "",
-        interval,
+        interval_of(fused.r1),
         _percent(fused.context.r5),
         _percent(fused.context.r10),
         f"{fused.context.mrr:.3f}",

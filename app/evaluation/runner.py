@@ -39,15 +39,27 @@ class Plan:
         segmentations: the first is that of all comparisons; the others make the curve over segments, without noise.
         noises: added to contexts, never to questions; they make the curve over word error rates, with the first segmentation.
         forms: of questions.
+        curves: names of the systems that are run under more than the first condition; None takes all.
+
+    Raises:
+        CommandMisused: `curves` names no system.
     """
 
     systems: tuple[System, ...]
     segmentations: tuple[SegmentationConfig, ...]
     noises: tuple[Noise, ...] = (Noise(),)
     forms: tuple[str, ...] = (TYPED,)
+    curves: frozenset[str] | None = None
+
+    def __post_init__(self) -> None:
+        if unknown := (self.curves or frozenset()) - {system.name for system in self.systems}:
+            raise CommandMisused(f"curves are asked of {', '.join(sorted(unknown))}, which --systems does not name")
 
     def conditions(self, system: System) -> Iterator[tuple[SegmentationConfig, Noise]]:
         """Yield under what a system is run; one that reads hears no noise, one that reads whole texts knows no segments."""
+        if self.curves is not None and system.name not in self.curves:
+            yield self.segmentations[0], self.noises[0]
+            return
         for number, segmentation in enumerate(self.segmentations if system.source is not Source.TEXT else self.segmentations[:1]):
             for noise in self.noises if number == 0 and system.source is Source.SOUND else self.noises[:1]:
                 yield segmentation, noise

@@ -194,7 +194,28 @@ def test_the_command_writes_report_and_plots(
     assert set(report["outcomes"][0]["forms"]["typed"]["sides"]) == set(ALL_SIDES)
     assert {path.name for path in out.glob("*.svg")} == {"recall.svg", "sides.svg", "recall-by-segments.svg"}
     assert all(path.read_text(encoding="utf-8").rstrip().endswith("</svg>") for path in out.glob("*.svg"))
-    assert "| text | pauses | clean | typed |" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "| text | pauses | clean | typed |" in printed
+    rows = [line.split(" | ") for line in printed.split("## Everything")[0].splitlines() if line.startswith("| text")]
+    assert [row[0] for row in rows] == ["| text", "| text-whole"]
+    gap = next(one["interval"] for one in report["differences"] if one["side"] == FUSED and one["other"] == "text")
+    assert rows[0][-1] == f"{100 * gap['mean']:+.1f} [{100 * gap['low']:+.1f}, {100 * gap['high']:+.1f}] |"
+    assert rows[1][-1] == "– |"  # nothing is compared with itself
+    assert "text, by segments:\n\n| segments | words wrong | typed |" in printed
+    assert "by noise" not in printed
+
+
+def test_curves_are_run_for_the_systems_that_are_named(tmp_path: Path) -> None:
+    systems = tuple(parse_systems("text,clsr,cascade", Settings(home=tmp_path)))
+    segmentations, noises = (SpeechPauses(), FixedWindows(window_s=10)), (Noise(), Noise(5.0))
+    text, _, cascade = systems
+    every = Plan(systems, segmentations, noises)
+    assert [len(list(every.conditions(system))) for system in systems] == [2, 3, 3]
+    some = Plan(systems, segmentations, noises, curves=frozenset({"clsr"}))
+    assert [len(list(some.conditions(system))) for system in systems] == [1, 3, 1]
+    assert list(some.conditions(cascade)) == [(segmentations[0], noises[0])] == list(some.conditions(text))
+    with pytest.raises(CommandMisused, match="curves are asked of clear"):
+        Plan(systems, segmentations, noises, curves=frozenset({"clear"}))
 
 
 def test_a_set_without_sound_is_only_read(tmp_path: Path) -> None:
