@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 SIZE_INCHES = (6.4, 3.8)
+MANY = 6  # names beside each other on an axis
 
 
 def draw(path: Path) -> list[Path]:
@@ -92,7 +93,7 @@ def _draw_sides(axes: "Axes", rows: Sequence[Row]) -> None:
 
 
 def _draw_by_error(axes: "Axes", rows: Sequence[Row]) -> None:
-    rows = [row for row in rows if row["segmentation"] == rows[0]["segmentation"]]
+    rows = _of_curves([row for row in rows if row["segmentation"] == rows[0]["segmentation"]], "noise")
     for system in dict.fromkeys(row["system"] for row in rows):
         for side, style in ((FUSED, "-o"), ("dense", ":x"), ("characters", "--+")):
             points = sorted((100 * row["errors"]["rate"], _r1(row, side)) for row in rows if row["system"] == system)
@@ -102,6 +103,7 @@ def _draw_by_error(axes: "Axes", rows: Sequence[Row]) -> None:
 
 
 def _draw_by_segments(axes: "Axes", rows: Sequence[Row]) -> None:
+    rows = _of_curves(rows, "segmentation")
     kinds = list(dict.fromkeys(row["segmentation"] for row in rows))
     systems = list(dict.fromkeys(row["system"] for row in rows))
     for number, system in enumerate(systems):
@@ -134,12 +136,21 @@ def _show_all_shares(axes: "Axes", label: str) -> None:
     """Draw from 0 to 100 %, so that small differences look small; the legend lies below."""
     axes.set_ylim(0, 104)
     axes.set_ylabel(label)
-    axes.legend(fontsize=7, ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.1 if not axes.get_xlabel() else -0.17))
+    below = -0.24 if len(axes.get_xticklabels()) > MANY and not axes.get_xlabel() else -0.17 if axes.get_xlabel() else -0.1
+    axes.legend(fontsize=7, ncols=5, loc="upper center", bbox_to_anchor=(0.5, below))
 
 
 def _first_condition(rows: Sequence[Row]) -> list[Row]:
     """Return one outcome for each system: that of the comparison."""
     return [row for row in rows if (row["segmentation"], row["noise"]) == (rows[0]["segmentation"], rows[0]["noise"])]
+
+
+def _of_curves(rows: Sequence[Row], condition: str) -> list[Row]:
+    """Return the outcomes of the systems that were run under more than one condition."""
+    known: dict[str, set[str]] = {}
+    for row in rows:
+        known.setdefault(row["system"], set()).add(row[condition])
+    return [row for row in rows if len(known[row["system"]]) > 1]
 
 
 def _r1(row: Row, side: str) -> float:
@@ -150,3 +161,6 @@ def _r1(row: Row, side: str) -> float:
 def _name_places(axes: "Axes", names: Iterable[str]) -> None:
     listed = list(names)
     axes.set_xticks(range(len(listed)), listed, fontsize=8)
+    if len(listed) > MANY:
+        for label in axes.get_xticklabels():
+            label.set(rotation=30, ha="right", rotation_mode="anchor")
