@@ -37,6 +37,7 @@ from retriever.training.utterances import features_of
 
 HEARS_ONLY: Final = "text_encoder."  # names of tensors that a checkpoint of the speech side leaves out
 AUXILIARY: Final = "ctc."  # of what only training uses
+UNKNOWN: Final = "[UNK]"  # says that something was said, not what
 APOSTROPHE: Final = "'"
 AFTER_APOSTROPHE: Final = frozenset({"s", "t", "ll", "re", "ve", "d", "m", "clock"})  # belong to the word before
 
@@ -148,7 +149,9 @@ def words_of(pieces: Sequence[Piece]) -> list[Word]:
     end = 0
     for piece in pieces:
         joined = apostrophe and piece.text in AFTER_APOSTROPHE
-        if piece.text == APOSTROPHE:
+        if piece.text == UNKNOWN:
+            apostrophe = False
+        elif piece.text == APOSTROPHE:
             apostrophe = bool(words)
         elif words and (joined or piece.text.startswith("##")):
             last = words[-1]

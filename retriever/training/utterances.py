@@ -62,7 +62,7 @@ class Batch:
     num_phones: Tensor  # int64 (B,)
     aligned: Tensor  # int64 (B, K): the phone at each output, 0 for silence, NO_TARGET where unknown
     duration_s: float
-    said: tuple[Utterance, ...]
+    said: tuple[Utterance, ...] = ()
 
 
 class PhoneTargets:
@@ -112,10 +112,15 @@ def _utterance(line: dict[str, Any], path: Path, pronunciations: PhoneTargets) -
     aligned = pronunciations.numbers([name for name, _ in alignment])
     phones = tuple(phone for phone in aligned if phone) or pronunciations.of_text(line["text"])
     num_samples = line["samples"]
-    if not phones or num_samples < MIN_SAMPLES or len(phones) * 1.2 > num_samples / OUTPUT:
+    if not phones or not is_learnable(len(phones), num_samples):
         return None
     ends = tuple(end for _, end in alignment)
     return Utterance(path, line["offset"], num_samples, line["text"], line["voice"], phones, aligned, ends)
+
+
+def is_learnable(num_phones: int, num_samples: int) -> bool:
+    """Whether a clip is long enough, half a second and more outputs than phones."""
+    return num_samples >= MIN_SAMPLES and num_phones * 1.2 <= num_samples / OUTPUT
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,30 +203,31 @@ class Batches:
             speeds.append(speed)
         warps = np.array([self._augmentation.warp(generator) for _ in group])
         features, mask = features_of(sounds, warps)
-        self._mask(features, mask, generator)
+        mask_features(features, mask.sum(dim=1).tolist(), self._config, generator)
         num_outputs = 2 * ((features.shape[1] + 5) // 6)
         return Batch(
             features,
             mask,
             torch.tensor([phone for one in group for phone in one.phones]),
             torch.tensor([len(one.phones) for one in group]),
-            torch.from_numpy(np.stack([_aligned(one, num_outputs) for one in group])),
+            torch.from_numpy(np.stack([aligned_outputs(one, num_outputs) for one in group])),
             sum(len(sound) for sound in sounds) / 16_000,
             tuple(group),
         )
 
-    def _mask(self, features: Tensor, mask: Tensor, generator: Generator) -> None:
-        config = self._config
-        for row, length in zip(features, mask.sum(dim=1).tolist(), strict=True):
-            mean = row[:length].mean()
-            for _ in range(config.num_band_masks):
-                width = int(generator.integers(config.max_band_mask + 1))
-                start = int(generator.integers(row.shape[1] - width))
-                row[:, start : start + width] = mean
-            for _ in range(max(1, config.num_time_masks * length // 600)):
-                width = int(generator.integers(min(config.max_time_mask, length // 4) + 1))
-                start = int(generator.integers(length - width))
-                row[start : start + width] = mean
+
+def mask_features(features: Tensor, lengths: Sequence[int], config: BatchConfig, generator: Generator) -> None:
+    """Overwrite bands and stretches of time of each row (T, M) with its mean."""
+    for row, length in zip(features, lengths, strict=True):
+        mean = row[:length].mean()
+        for _ in range(config.num_band_masks):
+            width = int(generator.integers(config.max_band_mask + 1))
+            start = int(generator.integers(row.shape[1] - width))
+            row[:, start : start + width] = mean
+        for _ in range(max(1, config.num_time_masks * length // 600)):
+            width = int(generator.integers(min(config.max_time_mask, length // 4) + 1))
+            start = int(generator.integers(length - width))
+            row[start : start + width] = mean
 
 
 def features_of(sounds: Sequence[Sound], warps: npt.NDArray[np.float64]) -> tuple[Tensor, Tensor]:
@@ -235,7 +241,7 @@ def features_of(sounds: Sequence[Sound], warps: npt.NDArray[np.float64]) -> tupl
     return features, torch.arange(features.shape[1]) < lengths[:, None]
 
 
-def _aligned(one: Utterance, num_outputs: int) -> npt.NDArray[np.int64]:
+def aligned_outputs(one: Utterance, num_outputs: int) -> npt.NDArray[np.int64]:
     """Return the phone in the middle of each output."""
     if not one.ends:
         return np.full(num_outputs, NO_TARGET)
