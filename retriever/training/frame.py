@@ -24,6 +24,7 @@ NET: Final = "net.safetensors"
 AVERAGE: Final = "average.safetensors"
 OPTIMISER: Final = "optimiser.pt"
 STATE: Final = "state.json"
+WARM_AGAIN_STEPS: Final = 100  # over which the rate rises again for weights that come without their optimiser
 RATE_FACTOR: Final = "rate_factor"  # of a group of weights: what the schedule's rate is multiplied by for them
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,8 @@ class Schedule:
     Attributes:
         steps: in all.
         decay_steps: of them, over which the rate falls to nothing at the end.
-        averaging: of the weights that are evaluated and kept, for each step.
+        averaging: of the weights that are evaluated and kept, for each step; 0 keeps no average.
+        second_moment: Adam's, of the squared gradients.
     """
 
     steps: int
@@ -49,6 +51,7 @@ class Schedule:
     weight_decay: float = 0.01
     max_gradient: float = 3.0
     averaging: float = 0.998
+    second_moment: float = 0.98
 
     def rate(self, step: int) -> float:
         """Return the learning rate at a step, counted from 0."""
@@ -99,11 +102,11 @@ class Trainer:
         self.step = 0
         self.heard_s = 0.0
         self._record = record
+        self._cold_at = -WARM_AGAIN_STEPS  # the step at which an optimiser without a past began in the middle
         trained = [weight for weight in net.parameters() if weight.requires_grad]
         self._frozen = {name for name, weight in net.named_parameters() if not weight.requires_grad}
-        self.optimiser = torch.optim.AdamW(
-            groups or trained, schedule.peak_rate, (0.9, 0.98), weight_decay=schedule.weight_decay, fused=True
-        )
+        betas = (0.9, schedule.second_moment)
+        self.optimiser = torch.optim.AdamW(groups or trained, schedule.peak_rate, betas, weight_decay=schedule.weight_decay, fused=True)
         self._trained = trained
         self.average: dict[str, Tensor] = {}
         self.restart_average()
@@ -114,11 +117,12 @@ class Trainer:
 
     def restart_average(self) -> None:
         """Let the average begin with the weights as they are now."""
-        self.average = {name: tensor.detach().clone() for name, tensor in self.weights().items()}
+        if self.schedule.averaging:
+            self.average = {name: tensor.detach().clone() for name, tensor in self.weights().items()}
 
     def prepare(self) -> None:
         """Set the rate of this step and forget the gradients of the last."""
-        rate = self.schedule.rate(self.step)
+        rate = self.schedule.rate(self.step) * min(1.0, (self.step - self._cold_at + 1) / WARM_AGAIN_STEPS)
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group.get(RATE_FACTOR, 1.0)
         self.net.train()
@@ -135,13 +139,13 @@ class Trainer:
         """Count the step, take the weights into the average."""
         self.step += 1
         self.heard_s += heard_s
-        keep = min(self.schedule.averaging, self.step / (self.step + 10))
+        keep, weights = min(self.schedule.averaging, self.step / (self.step + 10)), self.weights()
         with torch.no_grad():
-            for name, tensor in self.weights().items():
-                if tensor.is_floating_point():
-                    self.average[name].lerp_(tensor, 1 - keep)
+            for name, average in self.average.items():
+                if average.is_floating_point():
+                    average.lerp_(weights[name], 1 - keep)
                 else:
-                    self.average[name].copy_(tensor)
+                    average.copy_(weights[name])
 
     def update(self, heard_s: float = 0.0) -> None:
         """End a step: `apply` and `advance`."""
@@ -159,7 +163,7 @@ class Trainer:
         replace_file(self.folder / STATE, lambda path: path.write_text(json.dumps(state, indent=1)))
 
     def resume(self) -> bool:
-        """Go on from the folder's checkpoint, if there is one."""
+        """Go on from the folder's checkpoint, if there is one; without the optimiser's file, with a short warm-up."""
         if not (self.folder / STATE).is_file():
             return False
         state = json.loads((self.folder / STATE).read_text())
@@ -167,7 +171,9 @@ class Trainer:
         found = load_file(self.folder / NET)
         self.net.load_state_dict({**{name: self.net.state_dict()[name] for name in self._frozen}, **found})
         self.average = {name: tensor.to(self.device) for name, tensor in load_file(self.folder / AVERAGE).items()}
-        if (self.folder / OPTIMISER).is_file():  # left behind when weights travel
+        if not (self.folder / OPTIMISER).is_file():  # left behind when weights travel
+            self._cold_at = self.step
+        else:
             self.optimiser.load_state_dict(torch.load(self.folder / OPTIMISER, map_location=self.device, weights_only=True))
         return True
 
@@ -197,8 +203,9 @@ def train(
         if trainer.step % pace.log_every == 0:
             speed = (trainer.heard_s - heard_before) / (time.monotonic() - told)
             heard_before, told = trainer.heard_s, time.monotonic()
+            heard = f", {trainer.heard_s / 3600:.1f} h at {speed:.0f} x" if trainer.heard_s else ""
             losses = ", ".join(f"{name} {total / num:.3f}" for name, total in sums.items())
-            log.info("step %d, %.1f h, %s, %.0f x", trainer.step, trainer.heard_s / 3600, losses, speed)
+            log.info("step %d%s, %s", trainer.step, heard, losses)
             sums, num = Counter(), 0
         if evaluate is not None and pace.evaluate_every and trainer.step % pace.evaluate_every == 0:
             log.info("step %d, %s", trainer.step, evaluate(False))

@@ -8,11 +8,10 @@ Shapes: B texts, Q questions, P passages, N tokens, D dimensions.
 """
 
 import argparse
-import json
+import logging
 import math
 import random
 import sys
-import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,11 +28,13 @@ from retriever.checkpoint import BERT_NAMES, BERT_UNUSED, load_weights, save_wei
 from retriever.errors import ModelFilesMissing
 from retriever.lexical import Postings, Vocabulary, content_terms
 from retriever.nets.text_encoder import TextEncoder, TextEncoderConfig
+from retriever.training import frame
 from retriever.training.mishearing import Mishearing, read_dictionary, spoken_form
 from retriever.training.passage_pairs import Passage, read_passages
 
 NUM_MINED: Final = 10  # nearest passages by BM25, to draw from
 MAX_TOKENS: Final = 224
+CHECKPOINT: Final = "last.pt"
 NUM_PARTS: Final = 3  # texts of a batch go through in so many parts of similar length
 
 
@@ -62,6 +63,21 @@ class TextTraining:
     clean_share: float = 0.4
     max_rate: float = 0.25
     seed: int = 1
+
+    @property
+    def schedule(self) -> frame.Schedule:
+        """A straight rise of the rate, then a straight fall to nothing."""
+        rise = max(1, round(self.warm_up * self.num_steps))
+        return frame.Schedule(
+            self.num_steps,
+            max(1, self.num_steps - rise),
+            rise,
+            self.learning_rate,
+            self.weight_decay,
+            max_gradient=1.0,
+            averaging=0.0,
+            second_moment=0.999,
+        )
 
 
 class Batches:
@@ -147,73 +163,51 @@ def contrast(questions: Tensor, passages: Tensor, places: Tensor, temperature: f
     return loss
 
 
-def rate_at(step: int, training: TextTraining) -> float:
-    """Return the learning rate: a straight rise, then a straight fall to nothing."""
-    rise = max(1, round(training.warm_up * training.num_steps))
-    share = min((step + 1) / rise, (training.num_steps - step) / max(1, training.num_steps - rise))
-    return training.learning_rate * share
+class Trainer(frame.Trainer):
+    """Network, optimiser and their one file; no average of the weights is kept."""
 
+    net: TextEncoder
 
-class Trainer:
-    """Network, optimiser and their file."""
-
-    def __init__(self, net: TextEncoder, tokenizer: Tokenizer, training: TextTraining, device: torch.device) -> None:
-        self.net = net.to(device).train()
-        self.net.embeddings.token.weight.requires_grad_(False)
+    def __init__(self, net: TextEncoder, tokenizer: Tokenizer, training: TextTraining, folder: Path, device: torch.device) -> None:
+        net.embeddings.token.weight.requires_grad_(False)
+        super().__init__(net.to(device), training.schedule, folder, {})
         self._tokenizer = tokenizer
         self._training = training
-        self._device = device
-        trained = [weight for weight in net.parameters() if weight.requires_grad]
-        self._optimiser = torch.optim.AdamW(trained, lr=0.0, weight_decay=training.weight_decay)
-        self.step = 0
 
-    def train_on(self, batch: tuple[list[str], list[str], list[int]]) -> float:
+    def learn(self, batch: tuple[list[str], list[str], list[int]]) -> float:
         """Take one step and return the loss before it."""
         questions, passages, places = batch
-        for group in self._optimiser.param_groups:
-            group["lr"] = rate_at(self.step, self._training)
-        asked = encode(self.net, self._tokenizer, questions, self._device)
-        heard = encode(self.net, self._tokenizer, passages, self._device)
-        loss = contrast(asked, heard, torch.tensor(places, device=self._device), self._training.temperature)
-        self._optimiser.zero_grad()
+        self.prepare()
+        asked = encode(self.net, self._tokenizer, questions, self.device)
+        heard = encode(self.net, self._tokenizer, passages, self.device)
+        loss = contrast(asked, heard, torch.tensor(places, device=self.device), self._training.temperature)
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
-        self._optimiser.step()
-        self.step += 1
+        self.update()
         return float(loss.detach())
 
-    def save(self, path: Path) -> None:
+    def save(self) -> None:
         """Write everything that going on needs; the old file stays until the new one is whole."""
-        whole = path.with_suffix(".new")
-        torch.save({"step": self.step, "net": self.net.state_dict(), "optimiser": self._optimiser.state_dict()}, whole)
-        whole.replace(path)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        record = {"step": self.step, "net": self.net.state_dict(), "optimiser": self.optimiser.state_dict()}
+        frame.replace_file(self.folder / CHECKPOINT, lambda path: torch.save(record, path))
 
-    def resume(self, path: Path) -> None:
-        """Go on where `save` stopped."""
-        record = torch.load(path, map_location=self._device, weights_only=True)
+    def resume(self) -> bool:
+        """Go on where `save` stopped, if it was called."""
+        if not (self.folder / CHECKPOINT).is_file():
+            return False
+        record = torch.load(self.folder / CHECKPOINT, map_location=self.device, weights_only=True)
         self.net.load_state_dict(record["net"])
-        self._optimiser.load_state_dict(record["optimiser"])
+        self.optimiser.load_state_dict(record["optimiser"])
         self.step = record["step"]
+        return True
 
 
-def train(trainer: Trainer, batches: Batches, training: TextTraining, folder: Path, save_every: int = 50) -> None:
-    """Train to the end from wherever the folder's checkpoint stands; leaves `tuned.safetensors` there."""
-    checkpoint = folder / "last.pt"
-    folder.mkdir(parents=True, exist_ok=True)
-    if checkpoint.exists():
-        trainer.resume(checkpoint)
-    losses, began = [], time.monotonic()
-    while trainer.step < training.num_steps:
-        losses.append(trainer.train_on(batches.draw(trainer.step)))
-        if trainer.step % 10 == 0:
-            record = {"step": trainer.step, "loss": round(sum(losses) / len(losses), 4), "seconds": round(time.monotonic() - began)}
-            sys.stdout.write(json.dumps(record) + "\n")
-            sys.stdout.flush()
-            losses = []
-        if trainer.step % save_every == 0:
-            trainer.save(checkpoint)
-    trainer.save(checkpoint)
-    save_weights(trainer.net, folder / "tuned.safetensors")
+def train(trainer: Trainer, batches: Batches, save_minutes: float = 2.0) -> None:
+    """Train from wherever the folder's checkpoint stands; at the end `tuned.safetensors` is there."""
+    trainer.resume()
+    frame.train(trainer, lambda: {"loss": trainer.learn(batches.draw(trainer.step))}, frame.Pace(save_minutes=save_minutes))
+    if trainer.step == trainer.schedule.steps:
+        save_weights(trainer.net, trainer.folder / "tuned.safetensors")
 
 
 def interpolate(published: TextEncoder, tuned: Path, share: float) -> TextEncoder:
@@ -259,6 +253,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=TextTraining().seed)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     training = TextTraining(arguments.num_steps, arguments.num_neighbourhoods, learning_rate=arguments.learning_rate, seed=arguments.seed)
     torch.manual_seed(training.seed)
     passages = [one for one in read_passages(arguments.questions, training.seed) if not one.is_development]
@@ -269,7 +264,7 @@ def main() -> None:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     sys.stdout.write(f"{len(batches)} passages with questions\n")
-    train(Trainer(net, tokenizer, training, torch.device(arguments.device)), batches, training, arguments.out)
+    train(Trainer(net, tokenizer, training, arguments.out, torch.device(arguments.device)), batches)
 
 
 def _fit(token_ids: list[int]) -> list[int]:

@@ -25,7 +25,6 @@ from retriever.training.text_encoder import (  # noqa: E402
     encode,
     interpolate,
     mine,
-    rate_at,
     train,
 )
 
@@ -60,7 +59,7 @@ def tiny_net() -> TextEncoder:
 
 def test_the_recipe_leaves_weights_that_can_be_loaded(tmp_path: Path, tokenizer: Tokenizer, batches: Batches, capsys) -> None:
     net, before = tiny_net(), tiny_net()
-    train(Trainer(net, tokenizer, TRAINING, CPU), batches, TRAINING, tmp_path, save_every=1)
+    train(Trainer(net, tokenizer, TRAINING, tmp_path, CPU), batches, save_minutes=0)
     tuned = interpolate(before, tmp_path / "tuned.safetensors", 1.0)
     torch.testing.assert_close(tuned.state_dict(), net.eval().state_dict())
     torch.testing.assert_close(tuned.embeddings.token.weight, before.embeddings.token.weight, rtol=0, atol=0)
@@ -68,25 +67,26 @@ def test_the_recipe_leaves_weights_that_can_be_loaded(tmp_path: Path, tokenizer:
     with torch.no_grad():
         vectors = encode(tuned, tokenizer, list(TEXTS), CPU)
     torch.testing.assert_close(vectors.norm(dim=1), torch.ones(len(TEXTS)), atol=1e-3, rtol=0)
-    assert capsys.readouterr().out == ""  # progress is told every ten steps
+    assert capsys.readouterr().out == ""  # progress is logged
 
 
 def test_stopped_and_continued_is_the_same_as_in_one_go(tmp_path: Path, tokenizer: Tokenizer, batches: Batches) -> None:
-    whole = Trainer(tiny_net(), tokenizer, TRAINING, CPU)
-    losses = [whole.train_on(batches.draw(step)) for step in range(2)]
-    stopped = Trainer(tiny_net(), tokenizer, TRAINING, CPU)
-    assert stopped.train_on(batches.draw(0)) == pytest.approx(losses[0])
-    stopped.save(tmp_path / "last.pt")
-    train(Trainer(tiny_net(), tokenizer, TRAINING, CPU), batches, TRAINING, tmp_path)
+    whole = Trainer(tiny_net(), tokenizer, TRAINING, tmp_path / "whole", CPU)
+    losses = [whole.learn(batches.draw(step)) for step in range(2)]
+    stopped = Trainer(tiny_net(), tokenizer, TRAINING, tmp_path, CPU)
+    assert stopped.learn(batches.draw(0)) == pytest.approx(losses[0])
+    stopped.save()
+    assert torch.load(tmp_path / "last.pt", weights_only=True).keys() == {"step", "net", "optimiser"}
+    train(Trainer(tiny_net(), tokenizer, TRAINING, tmp_path, CPU), batches)
     continued = tiny_net()
     load_weights(continued, tmp_path / "tuned.safetensors")
     torch.testing.assert_close(continued.state_dict(), whole.net.state_dict(), atol=1e-5, rtol=1e-4)
 
 
-def test_training_brings_questions_to_their_passages(tokenizer: Tokenizer, batches: Batches) -> None:
+def test_training_brings_questions_to_their_passages(tmp_path: Path, tokenizer: Tokenizer, batches: Batches) -> None:
     training = TextTraining(num_steps=30, num_neighbourhoods=2, num_neighbours=1, learning_rate=3e-3, warm_up=0.1)
-    trainer = Trainer(tiny_net(), tokenizer, training, CPU)
-    losses = [trainer.train_on(batches.draw(step)) for step in range(30)]
+    trainer = Trainer(tiny_net(), tokenizer, training, tmp_path, CPU)
+    losses = [trainer.learn(batches.draw(step)) for step in range(30)]
     assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
 
 
@@ -111,7 +111,7 @@ def test_the_loss_equals_its_definition() -> None:
 
 def test_the_rate_rises_then_falls_to_nothing() -> None:
     training = TextTraining(num_steps=100, warm_up=0.1, learning_rate=1.0)
-    rates = [rate_at(step, training) for step in range(100)]
+    rates = [training.schedule.rate(step) for step in range(100)]
     assert rates[:10] == sorted(rates[:10])
     assert max(rates) == rates[9] == pytest.approx(1.0)
     assert rates[10:] == sorted(rates[10:], reverse=True)
