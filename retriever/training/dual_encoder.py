@@ -20,8 +20,6 @@ Shapes: B pairs, P passages, S = B + P sounds, T frames of 10 ms, M bands, R rem
 import argparse
 import json
 import logging
-import signal
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,9 +27,8 @@ from typing import Final
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from retriever import ngram_model, pronunciations
@@ -44,8 +41,8 @@ from retriever.ngram_model import NgramModel
 from retriever.pronunciations import Pronunciations
 from retriever.training.augmentation import Augmentation, AugmentationConfig, Sound
 from retriever.training.export_recogniser import load_recogniser
+from retriever.training.frame import Pace, Schedule, Trainer, train
 from retriever.training.joint_batches import Lexicon, Speaker, SpokenBatch
-from retriever.training.recogniser import replace_file
 from retriever.training.speech_shards import SpeechShard, open_shards
 from retriever.training.spoken_pairs import PairBatches, read_pairs
 from retriever.training.text_encoder import encode
@@ -61,42 +58,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class DualTraining:
-    """How to train.
+    """What to train for.
 
     Attributes:
-        steps: in all; a run can be made longer or shorter until its decay has begun.
-        decay_steps: of them, over which the rate falls to nothing at the end.
         alignment_weight, matching_weight, retrieval_weight: of the three losses.
-        memory_size: R at most.
-        averaging: of the weights that are kept, for each step.
+        memory_size: R at most; a run that goes on begins with none.
     """
 
-    steps: int = 400
-    decay_steps: int = 160
-    warmup_steps: int = 30
-    peak_rate: float = 6e-4
-    weight_decay: float = 0.01
-    max_gradient: float = 3.0
     temperature: float = 0.05
     alignment_weight: float = 2.0
     matching_weight: float = 1.0
     retrieval_weight: float = 0.5
     memory_size: int = 1_024
-    averaging: float = 0.98
-
-    def rate(self, step: int) -> float:
-        """Return the learning rate at a step, counted from 0: it rises, stays, and falls to nothing."""
-        return self.peak_rate * min(1.0, (step + 1) / self.warmup_steps, (self.steps - step) / self.decay_steps)
-
-
-@dataclass(frozen=True, slots=True)
-class Losses:
-    """Of one step, as numbers."""
-
-    alignment: float
-    matching: float
-    retrieval: float
-    recall: float  # share of questions whose own context is the nearest sound of the batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,89 +146,48 @@ class Teacher:
         return encode(self._net, self._tokenizer, texts, self._device)
 
 
-class Trainer:
-    """The dual encoder, its teacher, optimiser, memory, the running average of its weights, and the folder they are kept in."""
+class DualStage:
+    """The dual encoder in training, its teacher, and what the teacher said of late."""
 
-    def __init__(self, net: DualEncoder, teacher: Teacher, training: DualTraining, folder: Path) -> None:
+    def __init__(self, trainer: Trainer, net: DualEncoder, teacher: Teacher, training: DualTraining) -> None:
+        self.trainer = trainer
         self.net = net
         self.teacher = teacher
         self.training = training
-        self.folder = folder
-        self.step = 0
-        self.heard_s = 0.0
-        self.device = next(net.parameters()).device
+        self.device = trainer.device
         self.memory = torch.zeros(0, net.config.dimension, device=self.device)
-        self._optimiser = torch.optim.AdamW(net.parameters(), 0.0, (0.9, 0.98), weight_decay=training.weight_decay)
-        self.average = {name: tensor.detach().clone() for name, tensor in net.state_dict().items()}
 
-    def learn(self, batch: SpokenBatch, passages: HeardPassages) -> Losses:
-        """Take one step."""
+    def learn(self, batch: SpokenBatch, passages: HeardPassages) -> dict[str, float]:
+        """Take one step and return its losses, and the share of questions whose own context is the nearest sound of the batch."""
         training = self.training
-        for group in self._optimiser.param_groups:
-            group["lr"] = training.rate(self.step)
-        self.net.train()
-        texts = self.teacher([*batch.contexts, *passages.texts])  # (S, D)
+        self.trainer.prepare()
+        said = [*batch.contexts, *passages.texts]
+        texts = self.teacher(said)  # (S, D)
         questions = self.teacher([as_said(one) for one in batch.questions])  # (B, D)
         with torch.autocast(self.device.type, torch.bfloat16):
             sounds = torch.cat([listen(self.net, part.features.to(self.device), part.mask.to(self.device)) for part in (batch, passages)])
         known = torch.cat([texts, self.memory])
         alignment = 1 - functional.cosine_similarity(sounds, texts).mean()
         matching = info_nce(sounds, known, ContrastiveConfig(training.temperature), texts @ known.T > SAME)
-        numbers = {text: number for number, text in enumerate([*batch.contexts, *passages.texts])}
-        same = same_context(torch.tensor([numbers[text] for text in [*batch.contexts, *passages.texts]], device=self.device))
+        numbers = {text: number for number, text in enumerate(said)}
+        same = same_context(torch.tensor([numbers[text] for text in said], device=self.device))
         retrieval = info_nce(questions, sounds, ContrastiveConfig(training.temperature), same[: len(questions)])
         total = training.alignment_weight * alignment + training.matching_weight * matching + training.retrieval_weight * retrieval
         total.backward()  # type: ignore[no-untyped-call]
-        size = nn.utils.clip_grad_norm_(self.net.parameters(), training.max_gradient)
-        if bool(torch.isfinite(size)):
-            self._optimiser.step()
-        self._optimiser.zero_grad(set_to_none=True)
+        self.trainer.update(float(batch.mask.sum() + passages.mask.sum()) / 100)
         self.memory = torch.cat([texts, self.memory])[: training.memory_size]
-        self.step += 1
-        self.heard_s += float(batch.mask.sum() + passages.mask.sum()) / 100
-        self._take_average()
         nearest = (questions @ sounds.detach().T).argmax(dim=1)
         recall = (nearest == torch.arange(len(questions), device=self.device)).float().mean()
-        return Losses(alignment.item(), matching.item(), retrieval.item(), recall.item())
+        return {"alignment": alignment.item(), "matching": matching.item(), "retrieval": retrieval.item(), "recall": recall.item()}
 
     @torch.no_grad()
     def recall(self, passages: HeardPassages) -> float:
         """Return the share of passages to which, among all, their own words are the nearest, by the averaged weights."""
         net = DualEncoder(self.net.config).to(self.device).eval()
-        net.load_state_dict(self.average)
-        texts = self.teacher(passages.texts)
+        net.load_state_dict(self.trainer.average)
         sounds = listen(net, passages.features.to(self.device), passages.mask.to(self.device))
-        nearest = (sounds @ texts.T).argmax(dim=1)
+        nearest = (sounds @ self.teacher(passages.texts).T).argmax(dim=1)
         return (nearest == torch.arange(len(sounds), device=self.device)).float().mean().item()
-
-    def _take_average(self) -> None:
-        keep = min(self.training.averaging, self.step / (self.step + 10))
-        with torch.no_grad():
-            for name, tensor in self.net.state_dict().items():
-                self.average[name].lerp_(tensor, 1 - keep)
-
-    def save(self) -> None:
-        """Keep everything; the last file written makes it count."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        replace_file(self.folder / "net.safetensors", lambda path: save_file(self.net.state_dict(), path))
-        replace_file(self.folder / "average.safetensors", lambda path: save_file(self.average, path))
-        rest = {"optimiser": self._optimiser.state_dict(), "memory": self.memory}
-        replace_file(self.folder / "optimiser.pt", lambda path: torch.save(rest, path))
-        state = {"step": self.step, "heard_s": self.heard_s, "training": asdict(self.training), "config": asdict(self.net.config)}
-        replace_file(self.folder / "state.json", lambda path: path.write_text(json.dumps({"kind": KIND, **state}, indent=1)))
-
-    def resume(self) -> bool:
-        """Go on from the folder's checkpoint, if there is one."""
-        if not (self.folder / "state.json").is_file():
-            return False
-        state = json.loads((self.folder / "state.json").read_text())
-        self.step, self.heard_s = state["step"], state["heard_s"]
-        self.net.load_state_dict(load_file(self.folder / "net.safetensors"))
-        self.average = {name: tensor.to(self.device) for name, tensor in load_file(self.folder / "average.safetensors").items()}
-        rest = torch.load(self.folder / "optimiser.pt", map_location=self.device, weights_only=True)
-        self._optimiser.load_state_dict(rest["optimiser"])
-        self.memory = rest["memory"]
-        return True
 
 
 def listen(net: DualEncoder, features: Tensor, mask: Tensor) -> Tensor:
@@ -266,38 +198,18 @@ def listen(net: DualEncoder, features: Tensor, mask: Tensor) -> Tensor:
     return torch.cat(vectors)[order.argsort()]
 
 
-def load_trainer(arguments: argparse.Namespace, training: DualTraining) -> Trainer:
-    """Return a trainer whose network begins with the recogniser's encoder, and goes on from its checkpoint if there is one."""
+def load_stage(arguments: argparse.Namespace, schedule: Schedule, training: DualTraining) -> DualStage:
+    """Return the stage whose network begins with the recogniser's encoder, or goes on from its checkpoint if there is one."""
     recogniser = load_recogniser(arguments.recogniser)
     text_encoder = TextEncoder(TextEncoderConfig(**json.loads(arguments.text_config)))
     load_weights(text_encoder, arguments.text_weights, BERT_NAMES, BERT_UNUSED)  # names that are ours stay as they are
     net = DualEncoder(DualEncoderConfig(recogniser.config, dimension=text_encoder.config.dimension))
     net.begin_with(recogniser)
-    tokenizer = Tokenizer.from_file(str(arguments.tokenizer))
     device = torch.device(arguments.device)
-    trainer = Trainer(net.to(device), Teacher(text_encoder, tokenizer, device), training, arguments.out)
+    record = {"kind": KIND, "schedule": asdict(schedule), "training": asdict(training), "config": asdict(net.config)}
+    trainer = Trainer(net.to(device), schedule, arguments.out, record)
     trainer.resume()
-    return trainer
-
-
-def train(trainer: Trainer, speaker: Speaker, pairs: PairBatches, passages: PassageBatches, arguments: argparse.Namespace) -> None:
-    """Train until the last step, a signal, or the time is up."""
-    stopped: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _: stopped.append(number))
-    begun = saved = time.monotonic()
-    sums = np.zeros(4)
-    while trainer.step < trainer.training.steps and not stopped and time.monotonic() - begun < arguments.minutes * 60:
-        batch = speaker.batch(pairs.draw(trainer.step), trainer.step)
-        losses = trainer.learn(batch, passages.draw(trainer.step, arguments.num_passages, arguments.seed))
-        sums += (losses.alignment, losses.matching, losses.retrieval, losses.recall)
-        if trainer.step % arguments.log_every == 0:
-            log.info("step %d: alignment %.3f, matching %.3f, retrieval %.3f, recall %.2f", trainer.step, *(sums / arguments.log_every))
-            sums = np.zeros(4)
-        if time.monotonic() - saved > arguments.save_minutes * 60:
-            trainer.save()
-            saved = time.monotonic()
-    trainer.save()
+    return DualStage(trainer, net, Teacher(text_encoder, Tokenizer.from_file(str(arguments.tokenizer)), device), training)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -306,19 +218,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.manual_seed(arguments.seed)
     decay_steps = arguments.decay_steps or max(1, 2 * arguments.steps // 5)
-    training = DualTraining(arguments.steps, decay_steps, peak_rate=arguments.peak_rate, temperature=arguments.temperature)
-    trainer = load_trainer(arguments, training)
+    schedule = Schedule(arguments.steps, decay_steps, arguments.warmup_steps, arguments.peak_rate, averaging=0.98)
+    stage = load_stage(arguments, schedule, DualTraining(arguments.temperature))
     augmentation = Augmentation.of_folder(AugmentationConfig(), arguments.noise)
     passages = PassageBatches(arguments.speech, _shares(arguments.shares), augmentation, arguments.max_passage_s)
     pairs = PairBatches(read_pairs(arguments.qa, arguments.sources.split(",")), arguments.num_pairs, arguments.group_size, arguments.seed)
     words = NgramModel.load(arguments.search / ngram_model.FILE_NAME).words
     lexicon = Lexicon(Pronunciations.load(arguments.search / pronunciations.FILE_NAME), words)
-    log.info("%d pairs, from step %d", len(pairs), trainer.step)
     speaker = Speaker(lexicon, augmentation, arguments.flite_share, arguments.seed)
-    train(trainer, speaker, pairs, passages, arguments)
-    for name in filter(None, arguments.held_out.split(",") if trainer.step == training.steps else ()):
-        heard = PassageBatches(arguments.speech, {name: 1.0}, None, arguments.max_passage_s).draw(0, arguments.num_held_out, arguments.seed)
-        log.info("%s: own words nearest among %d passages: %.3f", name, arguments.num_held_out, trainer.recall(heard))
+
+    def learn() -> dict[str, float]:
+        step = stage.trainer.step
+        return stage.learn(speaker.batch(pairs.draw(step), step), passages.draw(step, arguments.num_passages, arguments.seed))
+
+    def evaluate(_: bool) -> dict[str, float]:
+        held_out = {name: PassageBatches(arguments.speech, {name: 1.0}, None, arguments.max_passage_s) for name in names}
+        return {name: stage.recall(one.draw(0, arguments.num_held_out, arguments.seed)) for name, one in held_out.items()}
+
+    names = [name for name in arguments.held_out.split(",") if name]
+    train(stage.trainer, learn, Pace(arguments.minutes, arguments.save_minutes, arguments.log_every), evaluate)
 
 
 def _shares(text: str) -> dict[str, float]:
@@ -342,11 +260,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, help="checkpoints")
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--decay-steps", type=int, default=0, help="0: two fifths of the steps")
+    parser.add_argument("--warmup-steps", type=int, default=30)
     parser.add_argument("--num-pairs", type=int, default=8)
     parser.add_argument("--group-size", type=int, default=4, help="pairs of one article")
     parser.add_argument("--num-passages", type=int, default=24)
     parser.add_argument("--max-passage-s", type=float, default=20.0)
-    parser.add_argument("--peak-rate", type=float, default=DualTraining().peak_rate)
+    parser.add_argument("--peak-rate", type=float, default=6e-4)
     parser.add_argument("--temperature", type=float, default=DualTraining().temperature)
     parser.add_argument("--flite-share", type=float, default=0.35, help="the rest is spoken by espeak-ng")
     parser.add_argument("--minutes", type=float, default=1e6, help="stop after so long")

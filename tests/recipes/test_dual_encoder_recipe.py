@@ -28,8 +28,9 @@ from retriever.nets.text_encoder import TextEncoder, TextEncoderConfig  # noqa: 
 from retriever.ngram_model import NgramModel, Ngrams, encode, encode_backoffs  # noqa: E402
 from retriever.pronunciations import PHONES, Pronunciations  # noqa: E402
 from retriever.sentence_encoder import MINILM, shipped_encoder  # noqa: E402
-from retriever.training.dual_encoder import DualTraining, HeardPassages, PassageBatches, listen, load_trainer, main  # noqa: E402
+from retriever.training.dual_encoder import DualTraining, HeardPassages, PassageBatches, listen, load_stage, main  # noqa: E402
 from retriever.training.dual_encoder import _parser as parser  # noqa: E402
+from retriever.training.frame import Schedule  # noqa: E402
 from retriever.training.joint_batches import SpokenBatch  # noqa: E402
 from retriever.training.speech_shards import Utterance, write_shard  # noqa: E402
 
@@ -140,22 +141,22 @@ def test_training_goes_on_where_it_was_stopped_and_what_it_leaves_is_a_retriever
 
 def test_it_learns_where_the_text_encoder_puts_what_is_said(made: Path) -> None:
     arguments = parser().parse_args(options(made, "learnt"))
-    trainer = load_trainer(arguments, DualTraining(150, 75, 5, peak_rate=3e-3, memory_size=4))
+    stage = load_stage(arguments, Schedule(150, 75, 5, 3e-3, averaging=0.98), DualTraining(memory_size=4))
     tones = heard([0, 5, 10, 15, 20, 25])
     batch = SpokenBatch(
         ["Which is lowest?", "Which is highest?"], tones.texts[:2], tones.features[:2], tones.mask[:2],
         torch.ones(2, 1, dtype=torch.int64), torch.ones(2, 1, dtype=torch.bool),
     )  # fmt: skip
     passages = HeardPassages(tones.texts[2:], tones.features[2:], tones.mask[2:])
-    losses = [trainer.learn(batch, passages) for _ in range(150)]
-    assert losses[-1].alignment < 0.5 * losses[0].alignment
-    assert losses[-1].matching < 0.5 * losses[0].matching
-    assert trainer.recall(tones) == 1.0
-    assert trainer.memory.shape == (4, 384)
+    losses = [stage.learn(batch, passages) for _ in range(150)]
+    assert losses[-1]["alignment"] < 0.5 * losses[0]["alignment"]
+    assert losses[-1]["matching"] < 0.5 * losses[0]["matching"]
+    assert stage.recall(tones) == 1.0
+    assert stage.memory.shape == (4, 384)
 
 
 def test_the_order_in_which_sounds_are_heard_does_not_change_whose_vector_is_whose(made: Path) -> None:
-    net = load_trainer(parser().parse_args(options(made, "order")), DualTraining()).net.eval()
+    net = load_stage(parser().parse_args(options(made, "order")), Schedule(1, 1), DualTraining()).net.eval()
     features = torch.randn(9, 80, 80)
     mask = torch.arange(80)[None] < torch.tensor([30, 80, 12, 44, 7, 61, 80, 25, 53])[:, None]
     with torch.no_grad():
