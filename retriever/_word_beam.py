@@ -1,7 +1,4 @@
-"""The states of a search for words, for many segments at once: one array per attribute, one element per state.
-
-A state is a node of the phone tree, a state of the language model, and whether the last output was blank; of all paths to it the best is
-kept. After a word the path is at the root again; the root knows the word's last phone, which must not be repeated without a blank between.
+"""The steps of a search for words, for many segments at once: what each frame makes of the states that the one before left.
 
 Shapes: G segments, T frames of the longest, Q phones with the blank, K phones tried per frame, H states, N candidates for the next ones.
 """
@@ -12,19 +9,13 @@ from itertools import pairwise
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from retriever._word_lattice import NO_WORD, Lattice, Recorder, WordEnds
+from retriever._word_states import Candidates, Duplicates, Floats, Ints, Mask, States, best_first
 from retriever.ngram_model import START, NgramModel
 from retriever.pronunciations import BLANK, NUM_OUTPUTS, PhoneTree
 
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
-Mask = npt.NDArray[np.bool_]
-
-_SLOT_BITS: Final = 18  # of the table that finds equal states
 _FRAMES_REMEMBERED: Final = 64  # between two times when words that lead nowhere are forgotten
-_SPREAD: Final = np.uint64(0x9E3779B97F4A7C15)  # multiplicative hashing: 2^64 over the golden ratio
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,75 +77,6 @@ class Frames:
         return cls(places, np.maximum(log_probs[places], np.float32(-1e4)) + bonus, after_blank, float(blank[~kept].sum(dtype=np.float64)))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _States:
-    """(H,) states, those of a segment together, in the order of the segments.
-
-    Attributes:
-        segment: of the batch.
-        node: of the tree.
-        silent: whether the last output was blank.
-        context: state of the language model.
-        score: of the best path, look-ahead included.
-        history: number of the arc that ended the last word.
-        start: frame in which the current word began.
-    """
-
-    segment: Ints
-    node: Ints
-    silent: Mask
-    context: Ints
-    score: Floats
-    history: Ints
-    start: Ints
-
-    @classmethod
-    def together(cls, parts: Sequence["_States"]) -> "_States":
-        """Return several sets of states as one."""
-        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.__slots__))
-
-    def take(self, which: Ints | Mask | slice) -> "_States":
-        """Return some of the states."""
-        return _States(*(getattr(self, name)[which] for name in self.__slots__))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Candidates:
-    """(N,) states that the next frame may bring.
-
-    Attributes:
-        source: number of the state that each comes from.
-        node, silent, context, score: as in a state.
-        word: that ends with this frame, or none.
-        language: natural log-probability of that word.
-        extra: what else it adds to the score.
-    """
-
-    source: Ints
-    node: Ints
-    silent: Mask
-    context: Ints
-    score: Floats
-    word: Ints
-    language: Floats
-    extra: Floats
-
-    @classmethod
-    def inside(cls, source: Ints, node: Ints, silent: bool, context: Ints, score: Floats) -> "_Candidates":
-        """Return candidates that end no word."""
-        none = np.zeros(len(source), np.float32)
-        return cls(source, node, np.full(len(source), silent), context, score, np.full(len(source), NO_WORD), none, none)
-
-    @classmethod
-    def together(cls, parts: Sequence["_Candidates"]) -> "_Candidates":
-        """Return several sets of candidates as one."""
-        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.__slots__))
-
-    def take(self, which: Ints | Mask) -> "_Candidates":
-        """Return some of the candidates."""
-        return _Candidates(*(getattr(self, name)[which] for name in self.__slots__))
-
-
 class WordBeam:
     """One search over a batch of segments, the longest first."""
 
@@ -162,11 +84,10 @@ class WordBeam:
         self._tree, self._language, self._settings = tree, language, settings
         self._num_frames = np.array([len(one.places) for one in frames])
         self._outlooks = (settings.language_weight * tree.outlooks).astype(np.float32)
-        self._children = tree.children.reshape(-1)
         self._log_probs, self._after_blank = _stacked(frames)
         self._phones, self._phone_log_probs = _likely_phones(self._log_probs, settings)
         self._recorder = Recorder(len(frames))
-        self._slots = np.zeros(1 << _SLOT_BITS, np.int64)
+        self._duplicates = Duplicates()
 
     def run(self) -> list[Lattice]:
         """Search all frames and return what was found in each segment."""
@@ -174,8 +95,8 @@ class WordBeam:
         zeros = np.zeros(num_segments, np.int64)
         numbers = np.arange(num_segments)
         score = np.full(num_segments, self._outlooks[0])
-        states = _States(numbers, zeros, zeros == 0, zeros + START, score, numbers, zeros)
-        finished: list[_States] = []
+        states = States(numbers, zeros, zeros == 0, zeros + START, score, numbers, zeros)
+        finished: list[States] = []
         for frame in range(len(self._log_probs)):
             first_done = np.searchsorted(states.segment, np.searchsorted(-self._num_frames, -frame))
             finished.append(states.take(slice(first_done, None)))
@@ -183,21 +104,21 @@ class WordBeam:
             if frame % _FRAMES_REMEMBERED == _FRAMES_REMEMBERED - 1:
                 states, finished = self._without_dead_ends(states, finished)
         finished.append(states)
-        return self._lattices(_States.together(finished))
+        return self._lattices(States.together(finished))
 
-    def _without_dead_ends(self, states: _States, finished: Sequence[_States]) -> tuple[_States, list[_States]]:
-        done = _States.together(finished)
+    def _without_dead_ends(self, states: States, finished: Sequence[States]) -> tuple[States, list[States]]:
+        done = States.together(finished)
         history = self._recorder.forget(np.concatenate((done.history, states.history)))
         number = len(done.history)
         return replace(states, history=history[number:]), [replace(done, history=history[:number])]
 
-    def _step(self, frame: int, states: _States) -> _States:
+    def _step(self, frame: int, states: States) -> States:
         log_probs = self._log_probs[frame]
         states = self._after_silence(states, self._after_blank[frame][states.segment])
         everything = np.arange(len(states.node))
         at_root = states.node < NUM_OUTPUTS
         blank = states.score + log_probs[states.segment, BLANK]
-        phone = self._tree.phones[states.node]
+        phone = self._tree.phones[states.node].astype(np.int64)
         again = np.flatnonzero(~states.silent & (phone > 0))
         repeated = states.score[again] + log_probs[states.segment[again], phone[again]]
         moved, children = self._moves(frame, states, phone)
@@ -209,58 +130,57 @@ class WordBeam:
         floors = np.repeat(np.maximum.reduceat(best, starts) - np.float32(self._settings.beam), lengths)
 
         chosen = np.flatnonzero(moved >= floors[:, None])
-        source, child, score = chosen // moved.shape[1], children.reshape(-1)[chosen].astype(np.int64), moved.reshape(-1)[chosen]
-        inner = child < self._tree.num_inner
+        source, child, score = chosen // moved.shape[1], children.reshape(-1)[chosen], moved.reshape(-1)[chosen]
+        inner = self._tree.branches[child] > 0
         likely = blank >= np.minimum(floors, np.repeat(np.maximum.reduceat(blank, starts), lengths))  # one stays, come what may
         likely_again = repeated >= floors[again]
         again = again[likely_again]
-        candidates = _Candidates.together([  # of equal scores the first stays: a word end, so that what lost to it is remembered
+        candidates = Candidates.together([  # of equal scores the first stays: a word end, so that what lost to it is remembered
             self._word_ends(states, source, child, score, floors),
-            _Candidates.inside(everything[likely], np.where(at_root, 0, states.node)[likely], True, states.context[likely], blank[likely]),
-            _Candidates.inside(again, states.node[again], False, states.context[again], repeated[likely_again]),
-            _Candidates.inside(source[inner], child[inner], False, states.context[source[inner]], score[inner]),
+            Candidates.inside(everything[likely], np.where(at_root, 0, states.node)[likely], True, states.context[likely], blank[likely]),
+            Candidates.inside(again, states.node[again], False, states.context[again], repeated[likely_again]),
+            Candidates.inside(source[inner], child[inner], False, states.context[source[inner]], score[inner]),
         ])  # fmt: skip
         return self._survivors(frame, states, candidates)
 
     @staticmethod
-    def _after_silence(states: _States, passed_over: Mask) -> _States:
+    def _after_silence(states: States, passed_over: Mask) -> States:
         if not passed_over.any():
             return states
         node = np.where(passed_over & (states.node < NUM_OUTPUTS), 0, states.node)
-        return _States(states.segment, node, states.silent | passed_over, states.context, states.score, states.history, states.start)
+        return States(states.segment, node, states.silent | passed_over, states.context, states.score, states.history, states.start)
 
-    def _moves(self, frame: int, states: _States, phone: Ints) -> tuple[Floats, npt.NDArray[np.int32]]:
+    def _moves(self, frame: int, states: States, phone: Ints) -> tuple[Floats, Ints]:
         """Return (H, K) scores of going on with each likely phone, minus infinity where that is impossible, and (H, K) nodes."""
         phones = self._phones[frame][states.segment]
-        children = self._children[states.node[:, None] * NUM_OUTPUTS + phones]
+        children, possible = self._tree.children(states.node[:, None], phones)
         moved = (states.score - self._outlooks[states.node])[:, None] + self._phone_log_probs[frame][states.segment]
         moved += self._outlooks[children]
-        impossible = (children < 0) | ((phones == phone[:, None]) & ~states.silent[:, None])
-        moved[impossible] = -np.inf
+        possible &= (phones != phone[:, None]) | states.silent[:, None]
+        moved[~possible] = -np.inf
         return moved, children
 
-    def _word_ends(self, states: _States, source: Ints, child: Ints, score: Floats, floors: Floats) -> _Candidates:
+    def _word_ends(self, states: States, source: Ints, child: Ints, score: Floats, floors: Floats) -> Candidates:
         """Return what the words that end at these nodes lead to."""
         ending = np.flatnonzero(self._tree.num_words[child])
-        num_words = self._tree.num_words[child[ending]]
+        num_words = self._tree.num_words[child[ending]].astype(np.int64)
         each = np.repeat(ending, num_words)
         offset = np.arange(len(each)) - np.repeat(np.cumsum(num_words) - num_words, num_words)
         place = self._tree.first_word[child[each]] + offset
-        word, source = self._tree.words[place], source[each]
+        word, source = self._tree.words[place].astype(np.int64), source[each]
         language, context = self._language.score(states.context[source], word)
         extra = np.float32(self._settings.word_score) - self._tree.costs[place]
         total = score[each] - self._outlooks[child[each]] + self._settings.language_weight * language + extra + self._outlooks[0]
-        ends = _Candidates(
-            source, self._tree.phones[child[each]], np.zeros(len(each), bool), context, total.astype(np.float32), word, language, extra
-        )
+        phone = self._tree.phones[child[each]].astype(np.int64)
+        ends = Candidates(source, phone, np.zeros(len(each), bool), context, total.astype(np.float32), word, language, extra)
         return ends.take(total >= floors[source])
 
-    def _survivors(self, frame: int, states: _States, candidates: _Candidates) -> _States:
+    def _survivors(self, frame: int, states: States, candidates: Candidates) -> States:
         """Return the best candidates as states; equal ones are one."""
         segment = states.segment[candidates.source]
-        order = _best_first(segment, candidates.score)
+        order = best_first(segment, candidates.score)
         candidates, segment = candidates.take(order), segment[order]
-        winner = self._winners(segment, candidates)
+        winner = self._duplicates.winners(segment, candidates)
         kept = winner == np.arange(len(winner))
         rank = np.cumsum(kept) - 1
         starts = np.flatnonzero(np.diff(segment, prepend=-1))
@@ -270,21 +190,7 @@ class WordBeam:
         kept &= (rank < self._settings.num_states) & (candidates.score >= worst)
         return self._recorded(frame, states, candidates, kept, winner)
 
-    def _winners(self, segment: Ints, candidates: _Candidates) -> Ints:
-        """Return for each candidate the best that is the same state: itself, or one that comes before it."""
-        key = ((segment << 44) ^ (candidates.context << 20) ^ (candidates.node << 1) ^ candidates.silent).astype(np.uint64)
-        winner = np.arange(len(key))
-        pending = winner.copy()
-        mixed = key
-        while len(pending):  # again, mixed anew, for those that another state kept out of their slot
-            mixed = (mixed ^ (mixed >> np.uint64(32))) * _SPREAD
-            slot = (mixed[pending] >> np.uint64(64 - _SLOT_BITS)).astype(np.int64)
-            self._slots[slot[::-1]] = pending[::-1]  # of equal places the last assignment stays: the best
-            winner[pending] = self._slots[slot]
-            pending = pending[key[winner[pending]] != key[pending]]
-        return winner
-
-    def _recorded(self, frame: int, states: _States, candidates: _Candidates, kept: Mask, winner: Ints) -> _States:
+    def _recorded(self, frame: int, states: States, candidates: Candidates, kept: Mask, winner: Ints) -> States:
         """Return the kept candidates as states and remember the words that ended, with what lost against them."""
         history, source = states.history[candidates.source], candidates.source
         entered = (states.node[source] < NUM_OUTPUTS) & ((candidates.node >= NUM_OUTPUTS) | (candidates.word != NO_WORD))
@@ -298,12 +204,12 @@ class WordBeam:
         lost = (winner != np.arange(len(winner))) & kept[winner] & (candidates.node < NUM_OUTPUTS) & (before < node)
         lost &= gap > -self._settings.lattice_beam
         self._recorder.add_losers(ends.take(lost), frame + 1, gap[lost], node[lost])
-        return _States(
+        return States(
             states.segment[source[kept]], candidates.node[kept], candidates.silent[kept], candidates.context[kept], candidates.score[kept],
             history[kept], start[kept],
         )  # fmt: skip
 
-    def _lattices(self, ends: _States) -> list[Lattice]:
+    def _lattices(self, ends: States) -> list[Lattice]:
         """Return each segment's words; a segment that ends within a word is taken without it, if no word ends there."""
         order = np.argsort(ends.segment, kind="stable")
         ends = ends.take(order)
@@ -316,19 +222,6 @@ class WordBeam:
             chosen = whole if len(whole) else np.arange(start, stop)
             lattices.append(Lattice(graph, ends.history[chosen].tolist(), score[chosen].tolist(), self._settings.lattice_beam))
         return lattices
-
-
-def _best_first(segment: Ints, score: Floats) -> Ints:
-    """Return the order by segment, then the best first; equals as they come, so that a segment's order is the same in every batch.
-
-    Segment, score and place are packed into one integer each: sorting those is several times as fast as sorting places by two keys.
-    """
-    bits = (-score).view(np.int32)
-    ascending = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).astype(np.int64)  # negative floats count backwards
-    place_bits = len(score).bit_length()
-    keys = (segment << (32 + place_bits)) + (ascending << place_bits) + np.arange(len(score))
-    keys.sort()
-    return keys & ((1 << place_bits) - 1)
 
 
 def _stacked(frames: Sequence[Frames]) -> tuple[Floats, Mask]:

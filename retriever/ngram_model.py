@@ -5,12 +5,15 @@ probability without its first word times the weight of the context. Word 0 is th
 
 A state is what of the past still matters: v for the word v alone, V + i for the i-th kept bigram if trigrams continue it.
 
-Shapes: V words with the start, B kept bigrams, R kept trigrams, N queries.
+Rare words are one word to the n-grams, their class, number V - 1. A rare word's probability is that of its class, times its own within the
+class; its number is V or more. The class is never said itself. A model without rare words has no class.
+
+Shapes: V words of the n-grams with the start, S rare words, B kept bigrams, R kept trigrams, N queries.
 """
 
 import io
 import lzma
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -37,7 +40,7 @@ class Ngrams:
     """What is stored; words in the order of their numbers, bigrams and trigrams sorted by their contexts, then by their words.
 
     Attributes:
-        words: (V,) the first is the start.
+        words: (V,) the first is the start, the last the class of the rare words, if there are any.
         word_probs, word_backoffs: (V,) codes: minus the natural logarithm, in steps.
         num_successors: (V,) kept bigrams that begin with each word.
         bigram_words: (B,) their second words.
@@ -45,6 +48,8 @@ class Ngrams:
         num_continuations: (B,) kept trigrams that begin with each bigram.
         trigram_words: (R,) their third words.
         trigram_probs: (R,) codes.
+        rare_words: (S,).
+        rare_probs: (S,) codes of their probabilities within the class; rounding errors in their sum are taken out when they are read.
     """
 
     words: tuple[str, ...]
@@ -57,9 +62,12 @@ class Ngrams:
     num_continuations: npt.NDArray[np.uint16]
     trigram_words: npt.NDArray[np.uint16]
     trigram_probs: Codes
+    rare_words: tuple[str, ...] = ()
+    rare_probs: Codes = field(default_factory=lambda: np.zeros(0, np.uint8))
 
 
-_ARRAYS: Final = tuple(name for name in Ngrams.__dataclass_fields__ if name != "words")
+_TEXTS: Final = ("words", "rare_words")
+_ARRAYS: Final = tuple(name for name in Ngrams.__dataclass_fields__ if name not in (*_TEXTS, "rare_probs"))
 
 
 def encode(log_probs: npt.NDArray[np.floating]) -> Codes:
@@ -79,8 +87,10 @@ class NgramModel:
 
     def __init__(self, ngrams: Ngrams) -> None:
         self.ngrams = ngrams
-        self.words = ngrams.words
+        self.words = ngrams.words + ngrams.rare_words
         self._num_words = len(ngrams.words)
+        self._within = _within_class(ngrams.rare_probs)
+        self._class = len(ngrams.words) - 1 if ngrams.rare_words else None
         self._probs = _decode(ngrams.word_probs)
         self._bigram_probs, self._trigram_probs = _decode(ngrams.bigram_probs), _decode(ngrams.trigram_probs)
         self._backoffs = decode_backoffs(np.concatenate((ngrams.word_backoffs, ngrams.bigram_backoffs)))
@@ -92,16 +102,25 @@ class NgramModel:
 
     @cached_property
     def numbers(self) -> dict[str, int]:
-        """Word -> number."""
+        """Word -> number, V + S of them."""
         return {word: number for number, word in enumerate(self.words)}
 
     @property
     def unigrams(self) -> LogProbs:
-        """(V,) natural log-probabilities without a context; the start's is minus infinity."""
-        return np.concatenate(([-np.inf], self._probs[1:])).astype(np.float32)
+        """(V + S,) natural log-probabilities without a context; minus infinity for what is never said, the start and the class."""
+        said = np.concatenate(([-np.inf], self._probs[1:], self._probs[-1] + self._within))
+        if self._class is not None:
+            said[self._class] = -np.inf
+        return said.astype(np.float32)
+
+    def contexts(self, words: Ids) -> Ids:
+        """Return the (N,) words of the n-grams that stand for words: the class for rare ones."""
+        return np.minimum(words, self._num_words - 1)
 
     def score(self, states: Ids, words: Ids) -> tuple[LogProbs, Ids]:
         """Return (N,) natural log-probabilities of words after states, and the (N,) states that follow."""
+        rare = np.flatnonzero(words >= self._num_words)
+        within, words = self._within[words[rare] - self._num_words], self.contexts(words)
         last = self._last_words(states)
         pair, is_pair = _find(self._bigrams, last << 16 | words)
         scores = np.where(is_pair, _pick(self._bigram_probs, pair), self._backoffs[last] + self._probs[words])
@@ -110,6 +129,7 @@ class NgramModel:
         is_triple &= longer
         scores = np.where(longer, scores + self._backoffs[states], scores)
         scores = np.where(is_triple, _pick(self._trigram_probs, triple), scores)
+        scores[rare] += within
         continues = is_pair & _pick(self._has_trigrams, pair)
         return scores.astype(np.float32), np.where(continues, pair + self._num_words, words)
 
@@ -118,7 +138,7 @@ class NgramModel:
         state, total = np.array([START]), 0.0
         for word in words:
             number = self.numbers.get(word, START)
-            if number == START:
+            if number in (START, self._class):
                 return -np.inf
             scores, state = self.score(state, np.array([number]))
             total += float(scores[0])
@@ -132,9 +152,10 @@ class NgramModel:
     def save(self, path: Path) -> None:
         """Write the arrays into one compressed file; a reader never sees half of it."""
         packed = io.BytesIO()
-        text = np.frombuffer("\n".join(self.words).encode(), np.uint8)
         arrays: dict[str, Any] = {name: _split(getattr(self.ngrams, name)) for name in _ARRAYS}
-        np.savez(packed, words=text, **arrays)
+        if self.ngrams.rare_words:
+            arrays |= {"rare_words": _text(self.ngrams.rare_words), "rare_probs": self.ngrams.rare_probs}
+        np.savez(packed, words=_text(self.ngrams.words), **arrays)
         partial = path.with_suffix(".part")
         partial.write_bytes(lzma.compress(packed.getvalue(), preset=6))
         partial.replace(path)
@@ -148,8 +169,10 @@ class NgramModel:
         """
         try:
             with np.load(io.BytesIO(lzma.decompress(path.read_bytes())), allow_pickle=False) as arrays:
-                words = tuple(arrays["words"].tobytes().decode().split("\n"))
-                return cls(Ngrams(words, **{name: _joined(arrays[name]) for name in _ARRAYS}))
+                stored: dict[str, Any] = {name: _joined(arrays[name]) for name in _ARRAYS}
+                if "rare_words" in arrays:
+                    stored |= {"rare_words": _words(arrays["rare_words"]), "rare_probs": arrays["rare_probs"]}
+                return cls(Ngrams(_words(arrays["words"]), **stored))
         except (OSError, KeyError, ValueError, lzma.LZMAError) as error:
             raise ModelFilesMissing(f"{path} is no language model ({error}); install the application again") from error
 
@@ -161,6 +184,20 @@ def decode_backoffs(codes: Codes) -> LogProbs:
 
 def _decode(codes: Codes) -> LogProbs:
     return (-codes.astype(np.float32) * np.float32(STEP)).astype(np.float32)
+
+
+def _within_class(codes: Codes) -> LogProbs:
+    """Return the log-probabilities that codes stand for, moved so that the probabilities sum to one."""
+    values = _decode(codes)
+    return values - np.float32(np.log(np.exp(values.astype(np.float64)).sum())) if len(values) else values
+
+
+def _text(words: tuple[str, ...]) -> npt.NDArray[np.uint8]:
+    return np.frombuffer("\n".join(words).encode(), np.uint8)
+
+
+def _words(text: npt.NDArray[np.uint8]) -> tuple[str, ...]:
+    return tuple(text.tobytes().decode().split("\n"))
 
 
 def _find(keys: Ids, wanted: Ids) -> tuple[Ids, npt.NDArray[np.bool_]]:

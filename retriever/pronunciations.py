@@ -2,7 +2,7 @@
 
 Files hold the pronunciations sorted by their phones, each without what it shares with the one before. The tree is built when it is read.
 
-Shapes: P pronunciations, L phones of the longest, M nodes that have children, Q phones with the blank.
+Shapes: P pronunciations, L phones of the longest, M nodes, Q phones with the blank.
 """
 
 import io
@@ -38,7 +38,7 @@ class Pronunciations:
         phones: (P, L) numbers from 1; 0 after the end.
     """
 
-    words: npt.NDArray[np.uint16]
+    words: npt.NDArray[np.uint32]
     ranks: npt.NDArray[np.uint8]
     lengths: npt.NDArray[np.uint8]
     phones: npt.NDArray[np.uint8]
@@ -57,14 +57,15 @@ class Pronunciations:
             row[: len(said)] = said
         words, ranks = (np.array([line[column] for line in lines]) for column in (1, 2))
         lengths = np.array([len(line[0]) for line in lines])
-        return cls(words.astype(np.uint16), ranks.astype(np.uint8), lengths.astype(np.uint8), phones)
+        return cls(words.astype(np.uint32), ranks.astype(np.uint8), lengths.astype(np.uint8), phones)
 
     def save(self, path: Path) -> None:
         """Write one compressed file; a reader never sees half of it."""
         shared = _shared(self.phones, self.lengths)
         columns = np.arange(self.phones.shape[1])
         rest = self.phones[(columns >= shared[:, None]) & (columns < self.lengths[:, None])]
-        words = self.words.astype("<u2").view(np.uint8).reshape(-1, 2).T
+        num_bytes = 2 if self.words.max(initial=0) < 1 << 16 else 3
+        words = self.words.astype("<u4").view(np.uint8).reshape(-1, 4).T[:num_bytes]
         packed = io.BytesIO()
         np.savez(packed, words=words, ranks=self.ranks, lengths=self.lengths, shared=shared.astype(np.uint8), rest=rest)
         partial = path.with_suffix(".part")
@@ -80,9 +81,10 @@ class Pronunciations:
         """
         try:
             with np.load(io.BytesIO(lzma.decompress(path.read_bytes())), allow_pickle=False) as arrays:
-                words = arrays["words"].T.copy().view("<u2").reshape(-1).astype(np.uint16)
+                words = np.zeros((len(arrays["ranks"]), 4), np.uint8)
+                words[:, : len(arrays["words"])] = arrays["words"].T
                 phones = _unshared(arrays["shared"], arrays["lengths"], arrays["rest"])
-                return cls(words, arrays["ranks"], arrays["lengths"], phones)
+                return cls(words.view("<u4").reshape(-1).astype(np.uint32), arrays["ranks"], arrays["lengths"], phones)
         except (OSError, KeyError, ValueError, lzma.LZMAError) as error:
             raise ModelFilesMissing(f"{path} is no pronouncing dictionary ({error}); install the application again") from error
 
@@ -91,27 +93,26 @@ class Pronunciations:
 class PhoneTree:
     """Where each phone leads, and which words end there. The first Q nodes are the root as entered by a word that ended in each phone.
 
+    A node's children lie beside each other in the order of their phones: one number and one bit per phone say where each is.
+
     Attributes:
-        children: (M, Q) node after a phone, -1 for none; nodes from M on have no children.
-        phones: phone that leads to each node, 0 for the root after silence.
-        first_word, num_words: of each node, in `words`.
-        words: numbers in the vocabulary, by node.
-        costs: of each of `words`: what its pronunciation costs for being unusual, in nats.
-        outlooks: best log-probability of a word that can still be reached from a node, its own included.
+        branches: (M,) the phones that lead on from each node, as bits.
+        first_child: (M,) the node that the first of them leads to.
+        phones: (M,) phone that leads to each node, 0 for the root after silence.
+        first_word, num_words: (M,) of each node, in `words`.
+        words: (P,) numbers in the vocabulary, by node.
+        costs: (P,) of each of `words`: what its pronunciation costs for being unusual, in nats.
+        outlooks: (M,) best log-probability of a word that can still be reached from a node, its own included.
     """
 
-    children: npt.NDArray[np.int32]
-    phones: Ids
-    first_word: Ids
-    num_words: Ids
-    words: Ids
+    branches: npt.NDArray[np.uint64]
+    first_child: npt.NDArray[np.int32]
+    phones: npt.NDArray[np.uint8]
+    first_word: npt.NDArray[np.int32]
+    num_words: npt.NDArray[np.uint16]
+    words: npt.NDArray[np.int32]
     costs: npt.NDArray[np.float32]
     outlooks: npt.NDArray[np.float32]
-
-    @property
-    def num_inner(self) -> int:
-        """Nodes with children, the roots with them."""
-        return len(self.children)
 
     @classmethod
     def build(cls, lexicon: Pronunciations, word_log_probs: npt.NDArray[np.float32], unusual_cost: float) -> "PhoneTree":
@@ -119,33 +120,37 @@ class PhoneTree:
 
         Args:
             lexicon: what is said how.
-            word_log_probs: (V,) how likely each word of the vocabulary is.
+            word_log_probs: how likely each word of the vocabulary is.
             unusual_cost: nats for a pronunciation that is not a word's first.
         """
         levels = _grow(lexicon)
-        parents, phones = levels.parents, levels.phones
-        outlooks = levels.outlooks(word_log_probs[lexicon.words])
-        inner = np.zeros(len(phones), bool)
-        inner[:NUM_OUTPUTS] = True
-        inner[parents[NUM_OUTPUTS:]] = True
-        order = np.argsort(~inner, kind="stable")  # nodes with children first
-        place = np.empty(len(order), np.int64)
-        place[order] = np.arange(len(order))
-        children = np.full((int(inner.sum()), NUM_OUTPUTS), -1, np.int32)
-        children[place[parents[NUM_OUTPUTS:]], phones[NUM_OUTPUTS:]] = place[NUM_OUTPUTS:]
-        children[:NUM_OUTPUTS] = children[0]
-        ends = place[levels.ends]
-        by_node = np.argsort(ends, kind="stable")
-        num_words = np.bincount(ends, minlength=len(order))
+        parents, phones = levels.parents[NUM_OUTPUTS:], levels.phones
+        branches = np.zeros(len(phones), np.uint64)
+        np.bitwise_or.at(branches, parents, _BIT << phones[NUM_OUTPUTS:].astype(np.uint64))
+        first_child = np.searchsorted(parents, np.arange(len(phones))) + NUM_OUTPUTS  # the levels are in the order of their parents
+        branches[:NUM_OUTPUTS], first_child[:NUM_OUTPUTS] = branches[0], first_child[0]
+        by_node = np.argsort(levels.ends, kind="stable")
+        num_words = np.bincount(levels.ends, minlength=len(phones))
         return cls(
-            children,
-            phones[order],
-            np.cumsum(num_words) - num_words,
-            num_words,
-            lexicon.words[by_node].astype(np.int64),
+            branches,
+            first_child.astype(np.int32),
+            phones.astype(np.uint8),
+            (np.cumsum(num_words) - num_words).astype(np.int32),
+            num_words.astype(np.uint16),
+            lexicon.words[by_node].astype(np.int32),
             np.where(lexicon.ranks[by_node] > 0, np.float32(unusual_cost), np.float32(0)),
-            outlooks[order],
+            levels.outlooks(word_log_probs[lexicon.words]),
         )
+
+    def children(self, nodes: Ids, phones: Ids) -> tuple[Ids, npt.NDArray[np.bool_]]:
+        """Return where phones lead from nodes, arrays that broadcast, and whether they lead anywhere; where not, the node is the root."""
+        branches, bits = self.branches[nodes], _BIT << phones.astype(np.uint64)
+        possible = (branches & bits) > 0
+        before = np.bitwise_count(branches & (bits - _BIT))
+        return np.where(possible, self.first_child[nodes] + before.astype(np.int64), 0), possible
+
+
+_BIT: Final = np.uint64(1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -192,7 +197,7 @@ def _shared(phones: npt.NDArray[np.uint8], lengths: npt.NDArray[np.uint8]) -> np
     """Return how many first phones each pronunciation shares with the one before."""
     shared = np.zeros(len(lengths), np.int64)
     if len(lengths) > 1:
-        same = np.cumprod(phones[1:] == phones[:-1], axis=1).sum(axis=1)
+        same = np.cumprod(phones[1:] == phones[:-1], axis=1, dtype=np.uint8).sum(axis=1)
         shared[1:] = np.minimum(same, np.minimum(lengths[1:], lengths[:-1]))
     return shared
 
@@ -204,7 +209,7 @@ def _unshared(shared: npt.NDArray[np.uint8], lengths: npt.NDArray[np.uint8], res
     given = (columns >= shared[:, None]) & (columns < lengths[:, None])
     phones = np.zeros((len(lengths), width), np.uint8)
     phones[given] = rest
-    rows = np.arange(len(lengths))[:, None]
-    source = np.maximum.accumulate(np.where(columns >= shared[:, None], rows, 0), axis=0)  # the last line that wrote this column
+    rows = np.arange(len(lengths), dtype=np.int32)[:, None]
+    source = np.maximum.accumulate(np.where(columns >= shared[:, None], rows, np.int32(0)), axis=0)  # the last line that wrote this column
     filled = phones[source, columns]
     return np.where(columns < lengths[:, None], filled, 0).astype(np.uint8)

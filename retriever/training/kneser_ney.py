@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from retriever.ngram_model import START
 
-CUT: Final = 0xFFFF  # a place where a context ends: an unknown word, or a paragraph's edge
+CUT: Final = -1  # in a stream of words: a place where a context ends, an unknown word or a paragraph's edge
+UNKNOWN: Final = 0xFFFF  # as first word of a trigram: what it would count is only a different beginning
 
 Ids = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -31,7 +32,7 @@ class Counts:
         num_words: V.
         words: (V,) counts.
         bigrams, bigram_counts: (B,) in ascending order.
-        trigrams, trigram_counts: (R,) in ascending order; the first word may be `CUT`, what it would count is only a different beginning.
+        trigrams, trigram_counts: (R,) in ascending order; the first word may be `UNKNOWN`.
     """
 
     num_words: int
@@ -52,7 +53,7 @@ class Counts:
             pair = said[1:] & (stream[:-1] != CUT)
             bigrams.append(_counted((stream[:-1] << 16 | stream[1:])[pair], weight))
             triple = said[2:] & (stream[1:-1] != CUT)
-            first = np.where(stream[1:-1] == START, CUT, stream[:-2])
+            first = np.where((stream[1:-1] == START) | (stream[:-2] == CUT), UNKNOWN, stream[:-2])
             trigrams.append(_counted((first << 32 | stream[1:-1] << 16 | stream[2:])[triple], weight))
         return cls(num_words, words, *_summed(bigrams), *_summed(trigrams))
 
@@ -122,7 +123,7 @@ def _weights(contexts: Ids, log_probs: Floats, lower: Floats, number: int) -> Fl
 def smooth(counts: Counts) -> Backoff:
     """Return the interpolated Kneser-Ney model of some counts."""
     seconds = counts.bigrams & 0xFFFF
-    known = counts.trigrams >> 32 != CUT
+    known = counts.trigrams >> 32 != UNKNOWN
     different = np.bincount(seconds, minlength=counts.num_words).astype(np.float64)
     different[START] = 0
     words = _interpolated(np.zeros(counts.num_words, np.int64), different, np.full(counts.num_words, 1 / (counts.num_words - 1)))

@@ -63,6 +63,20 @@ def read_cmudict(path: Path) -> Lexicon:
     return lexicon
 
 
+def cmudict_path() -> Path:
+    """Return the CMU dictionary that PocketSphinx brings."""
+    return Path(pocketsphinx.get_model_path()) / "en-us" / "cmudict-en-us.dict"
+
+
+def plain_words(lexicon: Lexicon) -> Lexicon:
+    """Return the entries that are words as the training text writes them: letters, and apostrophes between them.
+
+    >>> sorted(plain_words({"o'clock": [], "'bout": [], "u.s.": [], "dogs'": [], "a": []}))
+    ['a', "o'clock"]
+    """
+    return {word: phones for word, phones in lexicon.items() if re.fullmatch(r"[a-z]+(?:'[a-z]+)*", word)}
+
+
 def pronounce(words: Collection[str], abbreviations: Collection[str], known: Lexicon, made: Lexicon) -> Lexicon:
     """Return the pronunciations of words, in alphabetical order; a word that nobody can say has none.
 
@@ -164,7 +178,7 @@ def main() -> None:
     arguments = parser.parse_args()
     rules = arguments.out / "by-rule.tsv"
     made = read_lexicon(rules)
-    known = read_cmudict(Path(pocketsphinx.get_model_path()) / "en-us" / "cmudict-en-us.dict")
+    known = read_cmudict(cmudict_path())
     abbreviations = frozenset((arguments.texts / ABBREVIATIONS).read_text(encoding="utf-8").split())
     lexicon = pronounce(words_said(arguments.texts, arguments.speech), abbreviations, known, made)
     write_lexicon(made, rules)

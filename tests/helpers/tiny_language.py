@@ -27,8 +27,8 @@ EXHAUSTIVE = Settings(
 )
 
 
-def random_model(num_words: int, rng: np.random.Generator) -> NgramModel:
-    """Return a model with random bigrams and trigrams; its contexts need not sum to one."""
+def random_model(num_words: int, rng: np.random.Generator, num_rare: int = 0) -> NgramModel:
+    """Return a model with random bigrams and trigrams; its contexts need not sum to one. With rare words the last word is their class."""
 
     def followers(number: int) -> npt.NDArray[np.int64]:
         return np.sort(rng.choice(np.arange(1, num_words), size=min(number, num_words - 1), replace=False))
@@ -49,15 +49,23 @@ def random_model(num_words: int, rng: np.random.Generator) -> NgramModel:
             np.array([len(third) for third in thirds], np.uint16),
             trigrams.astype(np.uint16),
             encode(-rng.exponential(2, size=len(trigrams))),
+            tuple(f"rare{number}" for number in range(num_rare)),
+            encode(np.log(rng.dirichlet(np.ones(num_rare)))) if num_rare else np.zeros(0, np.uint8),
         )
     )
+
+
+def sayable(model: NgramModel) -> tuple[str, ...]:
+    """Return the words that can be heard: neither the start nor the class of the rare words."""
+    num_words = len(model.ngrams.words)
+    return model.words[1:] if len(model.words) == num_words else (*model.words[1 : num_words - 1], *model.words[num_words:])
 
 
 def random_lexicon(model: NgramModel, rng: np.random.Generator, num_phones: int = 4) -> Lexicon:
     """Return one or two short pronunciations for each word, of so few phones that some words sound the same."""
     return {
         word: [tuple(str(phone) for phone in rng.choice(PHONES[:num_phones], size=rng.integers(1, 4))) for _ in range(rng.integers(1, 3))]
-        for word in model.words[1:]
+        for word in sayable(model)
     }
 
 
@@ -77,7 +85,7 @@ def best_by_trying_all(log_probs: LogProbs, model: NgramModel, lexicon: Lexicon,
     """Return the score of the best of all sequences of up to so many words in all pronunciations."""
     best = alignment(log_probs, ())
     for number in range(1, max_words + 1):
-        for words in product(model.words[1:], repeat=number):
+        for words in product(sayable(model), repeat=number):
             language = model.log_prob(words)
             for said in product(*(list(enumerate(dict.fromkeys(lexicon[word]))) for word in words)):
                 phones = tuple(phone for _, spelled in said for phone in spelled)

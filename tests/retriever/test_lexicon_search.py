@@ -19,6 +19,7 @@ from tiny_language import (
 from retriever.errors import InvalidAudio, ModelFilesMissing
 from retriever.lexicon_search import Hypothesis, LexiconSearch, LogProbs, Settings, usual_phones
 from retriever.ngram_model import FILE_NAME as MODEL_FILE
+from retriever.ngram_model import NgramModel, encode
 from retriever.pronunciations import FILE_NAME as LEXICON_FILE
 from retriever.pronunciations import NUM_OUTPUTS, PHONES, Pronunciations
 
@@ -48,6 +49,57 @@ def test_it_finds_the_best_of_everything_that_could_be_said(seed: int, num_words
         assert hypothesis.score >= best_by_trying_all(log_probs, model, lexicon, EXHAUSTIVE, 3) - 1e-3
 
 
+@given(seeds, st.integers(2, 3), st.integers(1, 3), st.integers(0, 5))
+@settings(max_examples=25)
+def test_with_rare_words_too_it_finds_the_best_of_everything(seed: int, num_words: int, num_rare: int, num_frames: int) -> None:
+    rng = np.random.default_rng(seed)
+    model = random_model(num_words, rng, num_rare)
+    lexicon = random_lexicon(model, rng)
+    log_probs = random_log_probs(num_frames, rng)
+    hypothesis = search_in(model, lexicon).search([log_probs])[0][0]
+    best = best_by_trying_all(log_probs, model, lexicon, EXHAUSTIVE, 3)
+    if len(hypothesis.words) <= 3:
+        assert hypothesis.score == pytest.approx(best, abs=1e-3)
+    else:
+        assert hypothesis.score >= best - 1e-3
+
+
+@given(seeds)
+@settings(max_examples=10)
+def test_rare_words_count_as_their_class_and_as_themselves(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    model = random_model(4, rng, 3)
+    lexicon = {word: said[:1] for word, said in random_lexicon(model, rng).items()}
+    found = search_in(model, lexicon).search([random_log_probs(12, rng)], num_best=6)[0]
+    for hypothesis in found:
+        words = tuple(word.text for word in hypothesis.words)
+        assert hypothesis.language == pytest.approx(model.log_prob(words), abs=1e-3)
+        total = hypothesis.acoustic + EXHAUSTIVE.language_weight * hypothesis.language + EXHAUSTIVE.word_score * len(words)
+        assert hypothesis.score == pytest.approx(total, abs=1e-3)
+
+
+def test_a_rare_word_is_heard_where_no_common_one_sounds_so() -> None:
+    rng = np.random.default_rng(6)
+    model = random_model(4, rng, 2)
+    lexicon = {"w1": [("b", "aa")], "w2": [("p", "iy")], "rare0": [("k", "uw", "t")], "rare1": [("k", "uw", "d")]}
+    found = search_in(model, lexicon).search([heard(["b", "aa", "k", "uw", "t", "p", "iy"], 0.999)])[0][0]
+    assert found.text == "w1 rare0 w2"
+    assert found.language == pytest.approx(model.log_prob(("w1", "rare0", "w2")), abs=1e-3)
+
+
+@given(seeds)
+@settings(max_examples=10)
+def test_a_class_that_nobody_can_pronounce_changes_nothing(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    model = random_model(5, rng)
+    lexicon = random_lexicon(model, rng)
+    lexicon = {word: said for word, said in lexicon.items() if word != "w4"}
+    with_class = NgramModel(replace(model.ngrams, rare_words=("rare0", "rare1"), rare_probs=encode(np.log([0.5, 0.5]))))
+    narrow = Settings(num_states=30, beam=8.0)
+    log_probs = random_log_probs(20, rng)
+    assert search_in(with_class, lexicon, narrow).search([log_probs], 3) == search_in(model, lexicon, narrow).search([log_probs], 3)
+
+
 @given(seeds)
 @settings(max_examples=10)
 def test_the_score_is_what_its_own_words_are_worth(seed: int) -> None:
@@ -65,11 +117,11 @@ def test_the_score_is_what_its_own_words_are_worth(seed: int) -> None:
         assert hypothesis.score == pytest.approx(total, abs=1e-3)
 
 
-@given(seeds, st.lists(st.integers(0, 20), min_size=1, max_size=4))
+@given(seeds, st.lists(st.integers(0, 20), min_size=1, max_size=4), st.integers(0, 4))
 @settings(max_examples=40)
-def test_what_is_searched_beside_it_changes_nothing(seed: int, lengths: list[int]) -> None:
+def test_what_is_searched_beside_it_changes_nothing(seed: int, lengths: list[int], num_rare: int) -> None:
     rng = np.random.default_rng(seed)
-    model = random_model(6, rng)
+    model = random_model(6, rng, num_rare)
     search = search_in(model, random_lexicon(model, rng), Settings(num_states=30, beam=8.0))
     segments = [random_log_probs(length, rng) for length in lengths]
     together = search.search(segments, num_best=2)
@@ -216,14 +268,23 @@ def test_what_is_no_output_of_the_recogniser_is_refused(log_probs: LogProbs) -> 
         search_in(model, random_lexicon(model, rng)).search([log_probs])
 
 
-def test_the_files_of_a_folder_search_as_what_was_saved(tmp_path: Path) -> None:
+@pytest.mark.parametrize("num_rare", [0, 5])
+def test_the_files_of_a_folder_search_as_what_was_saved(tmp_path: Path, num_rare: int) -> None:
     rng = np.random.default_rng(7)
-    model = random_model(6, rng)
+    model = random_model(6, rng, num_rare)
     lexicon = Pronunciations.of(random_lexicon(model, rng), model.words)
     lexicon.save(tmp_path / LEXICON_FILE)
     model.save(tmp_path / MODEL_FILE)
     log_probs = random_log_probs(40, rng)
     assert LexiconSearch.load(tmp_path).search([log_probs], 3) == LexiconSearch(lexicon, model).search([log_probs], 3)
+
+
+def test_of_more_words_than_sixteen_bits_count_the_last_is_heard(tmp_path: Path) -> None:
+    model = random_model(3, np.random.default_rng(7), 70_000)
+    lexicon = {"w1": [("b", "aa")], "rare4463": [("k",)], "rare69999": [("k", "uw", "t")]}  # numbers that differ by 65,536
+    Pronunciations.of(lexicon, model.words).save(tmp_path / LEXICON_FILE)
+    model.save(tmp_path / MODEL_FILE)
+    assert LexiconSearch.load(tmp_path).search([heard(["b", "aa", "k", "uw", "t"], 0.999)])[0][0].text == "w1 rare69999"
 
 
 def test_a_folder_without_the_files_is_no_search(tmp_path: Path) -> None:

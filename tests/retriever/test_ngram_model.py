@@ -54,6 +54,35 @@ def test_many_words_at_once_score_as_the_definition_says(seed: int, num_words: i
     assert after_two == pytest.approx([by_the_book(model, triple) for triple in triples], abs=1e-4)
 
 
+@given(st.integers(0, 10_000), st.integers(2, 6), st.integers(1, 5))
+@settings(max_examples=20)
+def test_a_rare_word_is_as_likely_as_its_class_and_as_it_is_within_the_class(seed: int, num_words: int, num_rare: int) -> None:
+    model = random_model(num_words, np.random.default_rng(seed), num_rare)
+    its_class = num_words - 1
+    states = np.array([0, *range(num_words)])
+    for rare in range(num_rare):
+        number = model.numbers[f"rare{rare}"]
+        scores, after = model.score(states, np.full(len(states), number))
+        of_class, after_class = model.score(states, np.full(len(states), its_class))
+        assert scores - of_class == pytest.approx(scores[0] - of_class[0], abs=1e-5)
+        assert np.array_equal(after, after_class)
+        assert model.unigrams[number] == pytest.approx(scores[0] - of_class[0] - STEP * float(model.ngrams.word_probs[its_class]), abs=1e-4)
+    within = [model.score(np.array([0]), np.array([number]))[0][0] for number in (its_class, *range(num_words, num_words + num_rare))]
+    assert math.log(math.fsum(math.exp(one) for one in within[1:])) == pytest.approx(within[0], abs=1e-5)
+
+
+def test_what_is_likely_without_a_context_is_what_can_be_said() -> None:
+    model = random_model(5, np.random.default_rng(3), 4)
+    assert np.isneginf(model.unigrams[[0, 4]]).all()
+    assert math.fsum(np.exp(model.unigrams.astype(float))) == pytest.approx(1, abs=0.05)
+    assert model.log_prob(("<s>",)) == -math.inf
+    assert model.log_prob((model.words[4],)) == -math.inf  # the class
+    assert model.log_prob(("w1", "rare2")) == pytest.approx(
+        model.log_prob(("w1", "rare3"))
+        + float(model.unigrams[model.numbers["rare2"]] - model.unigrams[model.numbers["rare3"]]), abs=1e-4
+    )  # fmt: skip
+
+
 def test_a_sentence_scores_as_its_words_in_turn() -> None:
     model = random_model(5, np.random.default_rng(1))
     total = by_the_book(model, (0, 2)) + by_the_book(model, (0, 2, 4)) + by_the_book(model, (2, 4, 1))
@@ -62,8 +91,9 @@ def test_a_sentence_scores_as_its_words_in_turn() -> None:
     assert model.log_prob(("<s>",)) == -math.inf
 
 
-def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
-    model = random_model(9, np.random.default_rng(2))
+@pytest.mark.parametrize("num_rare", [0, 1, 7])
+def test_what_is_saved_is_what_is_loaded(tmp_path: Path, num_rare: int) -> None:
+    model = random_model(9, np.random.default_rng(2), num_rare)
     model.save(tmp_path / "model.xz")
     loaded = NgramModel.load(tmp_path / "model.xz")
     assert loaded.words == model.words

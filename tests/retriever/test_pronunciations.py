@@ -36,7 +36,9 @@ def test_every_pronunciation_leads_to_its_word_and_to_no_other(lexicon: dict[str
     for phones in paths:
         node = 7  # as entered after some phone
         for depth, phone in enumerate(phones):
-            node = int(tree.children[node, PHONES.index(phone) + 1])
+            nodes, leads = tree.children(np.array([node]), np.array([PHONES.index(phone) + 1]))
+            node = int(nodes[0])
+            assert leads[0]
             assert node >= NUM_OUTPUTS
             assert tree.phones[node] == PHONES.index(phone) + 1
             below = [word for word, ways in lexicon.items() if any(way[: depth + 1] == phones[: depth + 1] for way in ways)]
@@ -44,8 +46,18 @@ def test_every_pronunciation_leads_to_its_word_and_to_no_other(lexicon: dict[str
         here = slice(tree.first_word[node], tree.first_word[node] + tree.num_words[node])
         costs = {(word, 0.5 * (list(dict.fromkeys(ways)).index(phones) > 0)) for word, ways in lexicon.items() if phones in ways}
         assert {(vocabulary[word], float(cost)) for word, cost in zip(tree.words[here], tree.costs[here], strict=True)} == costs
-        assert (node < tree.num_inner) == any(other[: len(phones)] == phones != other for other in paths)
+        further = {other[len(phones)] for other in paths if other[: len(phones)] == phones != other}
+        _, leads = tree.children(np.full(NUM_OUTPUTS, node), np.arange(NUM_OUTPUTS))
+        assert {PHONES[phone - 1] for phone in np.flatnonzero(leads)} == further
+        assert (tree.branches[node] > 0) == bool(further)
     assert len(tree.words) == sum(len(set(ways)) for ways in lexicon.values())
+
+
+def test_a_dictionary_may_have_more_words_than_sixteen_bits_count(tmp_path: Path) -> None:
+    vocabulary = [f"word{number}" for number in range(70_000)]
+    made = Pronunciations.of({"word3": [("aa",)], "word69999": [("aa", "b"), ("b",)]}, vocabulary)
+    made.save(tmp_path / "lexicon.xz")
+    assert Pronunciations.load(tmp_path / "lexicon.xz").words.tolist() == made.words.tolist() == [3, 69_999, 69_999]
 
 
 def test_a_word_without_a_pronunciation_cannot_be_heard() -> None:

@@ -69,6 +69,7 @@ def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
 
 def test_the_examples_in_the_text_hold() -> None:
     assert doctest.testmod(language_text).failed == 0
+    assert doctest.testmod(lexicon).failed == 0
 
 
 def test_letters_are_put_together_where_the_writer_put_them_together() -> None:
