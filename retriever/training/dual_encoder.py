@@ -23,7 +23,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -41,7 +41,7 @@ from retriever.ngram_model import NgramModel
 from retriever.pronunciations import Pronunciations
 from retriever.training.augmentation import Augmentation, AugmentationConfig, Sound
 from retriever.training.export_recogniser import load_recogniser
-from retriever.training.frame import Pace, Schedule, Trainer, train
+from retriever.training.frame import RATE_FACTOR, Pace, Schedule, Trainer, train
 from retriever.training.joint_batches import Lexicon, Speaker, SpokenBatch
 from retriever.training.speech_shards import SpeechShard, open_shards
 from retriever.training.spoken_pairs import PairBatches, read_pairs
@@ -63,6 +63,7 @@ class DualTraining:
     Attributes:
         alignment_weight, matching_weight, retrieval_weight: of the three losses.
         memory_size: R at most; a run that goes on begins with none.
+        head_factor: what the rate is multiplied by for what pools and maps, which begins from nothing.
     """
 
     temperature: float = 0.05
@@ -70,6 +71,7 @@ class DualTraining:
     matching_weight: float = 1.0
     retrieval_weight: float = 0.5
     memory_size: int = 1_024
+    head_factor: float = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +209,10 @@ def load_stage(arguments: argparse.Namespace, schedule: Schedule, training: Dual
     net.begin_with(recogniser)
     device = torch.device(arguments.device)
     record = {"kind": KIND, "schedule": asdict(schedule), "training": asdict(training), "config": asdict(net.config)}
-    trainer = Trainer(net.to(device), schedule, arguments.out, record)
+    net.to(device)
+    head = [weight for part in (net.pooling, net.narrow, net.output) for weight in part.parameters()]
+    groups: list[dict[str, Any]] = [{"params": list(net.encoder.parameters())}, {"params": head, RATE_FACTOR: training.head_factor}]
+    trainer = Trainer(net, schedule, arguments.out, record, groups)
     trainer.resume()
     return DualStage(trainer, net, Teacher(text_encoder, Tokenizer.from_file(str(arguments.tokenizer)), device), training)
 
