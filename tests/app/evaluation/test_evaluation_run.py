@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
@@ -89,6 +90,16 @@ def test_words_and_characters_see_what_is_written() -> None:
     assert sides[WORDS][0, 0] > 0
     assert sides[WORDS][0, 1] == 0  # no such word was heard
     assert sides[CHARACTERS][0, 0] > sides[CHARACTERS][0, 1] > sides[CHARACTERS][0, 2]
+
+
+def test_what_hears_no_words_is_ranked_by_its_vectors_alone() -> None:
+    questions, contexts = made_up(2)
+    wordless = [[replace(one, words=()) for one in segments] for segments in contexts]
+    sides = score(questions, wordless, Fusion()).sides
+    for fused, dense in zip(sides[FUSED], sides[DENSE], strict=True):
+        found = np.isfinite(dense)
+        assert np.argsort(-fused[found], kind="stable").tolist() == np.argsort(-dense[found], kind="stable").tolist()
+    assert not sides[WORDS][np.isfinite(sides[WORDS])].any()
 
 
 def test_a_context_without_segments_is_never_found() -> None:
