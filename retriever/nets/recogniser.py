@@ -7,7 +7,9 @@ Shapes: B utterances, T frames of 10 ms, M bands, U frames of 60 ms, F values of
 and blank (blank = 0). Masks are boolean, True = real, and real frames come first.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from einops import rearrange, repeat
 from torch import Tensor, nn
@@ -50,6 +52,18 @@ class RecogniserConfig:
             )
         if not 1 <= self.tap_block <= self.encoder.num_encoder_blocks:
             raise ValueError(f"the tap reads after block 1 to {self.encoder.num_encoder_blocks}, got {self.tap_block}")
+
+
+def read_config(record: Mapping[str, Any]) -> RecogniserConfig:
+    """Return the configuration that `dataclasses.asdict` wrote.
+
+    Raises:
+        TypeError: a name is not one of the configuration's.
+    """
+    rest = dict(record)
+    frontend, encoder = FrontendConfig(**rest.pop("frontend")), dict(rest.pop("encoder"))
+    block = BlockConfig(**encoder.pop("block"))
+    return RecogniserConfig(frontend, ParaformerConfig(**encoder, block=block), **rest)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ The library has one state for a process and is not safe for threads; workers are
 
 import ctypes
 from functools import cache
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -68,6 +69,17 @@ def load() -> _Library:
         OSError: as `_Library`.
     """
     return _Library()
+
+
+def data_folder() -> Path:
+    """Return where the library's data are.
+
+    Raises:
+        OSError: as `_Library`.
+    """
+    place = ctypes.c_char_p()
+    load().functions.espeak_Info(ctypes.byref(place))
+    return Path((place.value or b"").decode())
 
 
 def speak(voice: str, text: str, words_per_minute: int, pitch: int, word_gap: int) -> Samples | None:

@@ -19,10 +19,11 @@ from retriever.domain import MAX_QUESTION_S, Audio, EmbeddedSegment, EncodedQues
 from retriever.errors import InvalidQuestion, ModelFilesMissing
 from retriever.features import FRAME_SAMPLES
 from retriever.nets.dual_encoder import DualEncoder, DualEncoderConfig
+from retriever.nets.recogniser import read_config
 from retriever.runtime import ShippedModel
 from retriever.sentence_encoder import MINILM, shipped_encoder
 from retriever.training.dual_encoder import KIND
-from retriever.training.export_recogniser import STATE, WEIGHTS, read_config
+from retriever.training.export_recogniser import STATE, WEIGHTS
 from retriever.training.utterances import features_of
 
 

@@ -12,10 +12,9 @@ import json
 import sys
 import tempfile
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import onnx
@@ -27,10 +26,7 @@ from torch import Tensor, nn
 from retriever.acoustic import INPUTS, NETWORK, OUTPUTS
 from retriever.checkpoint import load_weights
 from retriever.errors import ModelFilesMissing
-from retriever.nets.frontend import FrontendConfig
-from retriever.nets.paraformer import ParaformerConfig
-from retriever.nets.recogniser import Recogniser, RecogniserConfig
-from retriever.nets.sanm import BlockConfig
+from retriever.nets.recogniser import Recogniser, read_config
 from retriever.runtime import Session
 
 STATE: Final = "state.json"
@@ -56,18 +52,6 @@ class _LogProbs(nn.Module):
     def forward(self, frames: Tensor, frame_mask: Tensor) -> Tensor:
         log_probs: Tensor = self.net.from_stacked(frames, frame_mask).log_probs
         return log_probs
-
-
-def read_config(record: Mapping[str, Any]) -> RecogniserConfig:
-    """Return the configuration that `dataclasses.asdict` wrote.
-
-    Raises:
-        TypeError: a name is not one of the configuration's.
-    """
-    rest = dict(record)
-    frontend, encoder = FrontendConfig(**rest.pop("frontend")), dict(rest.pop("encoder"))
-    block = BlockConfig(**encoder.pop("block"))
-    return RecogniserConfig(frontend, ParaformerConfig(**encoder, block=block), **rest)
 
 
 def load_recogniser(folder: Path) -> Recogniser:

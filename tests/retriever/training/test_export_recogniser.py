@@ -15,10 +15,10 @@ from retriever.errors import ModelFilesMissing  # noqa: E402
 from retriever.features import filter_banks, stacked  # noqa: E402
 from retriever.nets.frontend import FrontendConfig  # noqa: E402
 from retriever.nets.paraformer import ParaformerConfig  # noqa: E402
-from retriever.nets.recogniser import Recogniser, RecogniserConfig  # noqa: E402
+from retriever.nets.recogniser import Recogniser, RecogniserConfig, read_config  # noqa: E402
 from retriever.nets.sanm import BlockConfig  # noqa: E402
 from retriever.runtime import Session, ShippedModel, sha256  # noqa: E402
-from retriever.training.export_recogniser import difference, export_float, float_weights, load_recogniser, quantise, read_config  # noqa: E402
+from retriever.training.export_recogniser import difference, export_float, float_weights, load_recogniser, quantise  # noqa: E402
 
 TINY = RecogniserConfig(
     encoder=ParaformerConfig(num_encoder_blocks=2, num_decoder_blocks=0, block=BlockConfig(64, 2, 96, num_taps=5)), tap_block=1
