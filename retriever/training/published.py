@@ -9,9 +9,10 @@ number of tokens, both of the paper, and two of ours: CTC over phones, so that t
 the phones' times, the weight gathered by the end of each token. With `--retrieval-weight` above 0 each step also speaks contexts and joins
 InfoNCE of their questions, the paper's third loss: begin that run with `--start`, the folder of one without.
 
-Hu et al. 2025, "CLSR" (arXiv 2511.09282); Gao et al. 2022, "Paraformer". The output layer knows only the WordPieces that the training text
-has at least `--min-count` times. Minimum word error training, which the paper names without a weight, is left out. Stopped at any time, the
-same command goes on from the last checkpoint, with the same batches as if it had not been stopped.
+Hu et al. 2025, "CLSR" (arXiv 2511.09282); Gao et al. 2022, "Paraformer". The output layer knows `--num-words` of the text encoder's
+WordPieces, since a few hours of speech have most of them seldom or never; other words are spelled in shorter pieces. Minimum word error
+training, which the paper names without a weight, is left out. Stopped at any time, the same command goes on from the last checkpoint, with
+the same batches as if it had not been stopped.
 
 Shapes: B utterances or pairs, U frames of 60 ms, N tokens, D channels of the text encoder.
 """
@@ -33,6 +34,7 @@ from retriever.checkpoint import BERT_NAMES, BERT_UNUSED, load_weights
 from retriever.nets.cif import CifConfig
 from retriever.nets.clsr import CifWordPieces, ClsrConfig, WordPieceClsr
 from retriever.nets.recogniser import Recogniser
+from retriever.nets.sampler import SamplerConfig
 from retriever.nets.text_encoder import TextEncoderConfig
 from retriever.ngram_model import NgramModel
 from retriever.pronunciations import Pronunciations
@@ -43,32 +45,33 @@ from retriever.training.joint_batches import Lexicon, Speaker
 from retriever.training.published_learning import PublishedTraining, SpokenPairs, Stage, WordPieceLearner
 from retriever.training.published_measure import measured
 from retriever.training.published_retriever import AUXILIARY
-from retriever.training.published_targets import WordRows, frequent_words
+from retriever.training.published_targets import WordRows, choose_words
 from retriever.training.spoken_pairs import PairBatches, read_pairs
 from retriever.training.utterances import BatchConfig, Batches, PhoneTargets, read_source
 
 log = logging.getLogger(__name__)
 
 
-def small_source(recogniser: Recogniser, num_decoder_blocks: int, num_words: int) -> CifWordPieces:
+def small_source(recogniser: Recogniser, num_decoder_blocks: int, num_words: int, glancing: float) -> CifWordPieces:
     """Return the sizes of the published form on top of a recogniser's encoder."""
     speech = replace(recogniser.config.encoder, num_decoder_blocks=num_decoder_blocks)
-    return CifWordPieces(speech, recogniser.config.frontend, CifConfig(speech.block.dimension), num_words=num_words)
+    cif = CifConfig(speech.block.dimension)
+    return CifWordPieces(speech, recogniser.config.frontend, cif, SamplerConfig(glancing), num_words=num_words)
 
 
 def known_words(arguments: argparse.Namespace, tokenizer: Tokenizer, sources: Sequence[str], phones: PhoneTargets) -> tuple[int, ...]:
-    """Return the words of the checkpoint that is gone on with or begun from, else those that the training text has often enough."""
+    """Return the words of the checkpoint that is gone on with or begun from, else those that spell the training text best."""
     for folder in (arguments.out, arguments.start):
         if folder is not None and (folder / NET).is_file():
             return tuple(load_file(folder / NET)["words"].tolist())
     texts = (one.text for name in sources for one in read_source(arguments.speech / name, phones, {}))
-    return frequent_words(tokenizer, texts, arguments.min_count)
+    return choose_words(tokenizer, texts, arguments.num_words)
 
 
 def make_net(arguments: argparse.Namespace, words: tuple[int, ...]) -> WordPieceLearner:
     """Return the network as it begins, on the device."""
     recogniser = load_recogniser(arguments.recogniser)
-    source = small_source(recogniser, arguments.num_decoder_blocks, len(words))
+    source = small_source(recogniser, arguments.num_decoder_blocks, len(words), arguments.glancing)
     config = ClsrConfig(source, TextEncoderConfig(**json.loads(arguments.text_config)))
     net = WordPieceLearner(config, source, recogniser)
     net.words.copy_(torch.tensor(words))
@@ -141,7 +144,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--phones", type=Path, required=True)
     parser.add_argument("--tokenizer", type=Path, required=True, help="the text encoder's")
     parser.add_argument("--out", type=Path, required=True, help="checkpoints")
-    parser.add_argument("--min-count", type=int, default=2, help="of a WordPiece in the training text, for the output layer to know it")
+    parser.add_argument("--num-words", type=int, default=1_200, help="that the output layer writes, chosen by the training text")
+    parser.add_argument("--glancing", type=float, default=SamplerConfig().ratio, help="lambda of the sampler")
     parser.add_argument("--num-decoder-blocks", type=int, default=4)
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--decay-steps", type=int, default=0, help="0: a third of the steps")

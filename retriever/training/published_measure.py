@@ -18,16 +18,17 @@ from tokenizers import Tokenizer
 from retriever.metrics import edit_distance
 from retriever.nets.clsr import WordPieceClsr
 from retriever.training.published_retriever import hear, load_published, words_of
+from retriever.training.published_targets import WordRows
 from retriever.training.utterances import PhoneTargets, Utterance, read_source
 
 
 @torch.no_grad()
-def word_error_rates(net: WordPieceClsr, tokenizer: Tokenizer, utterances: Sequence[Utterance]) -> dict[str, float]:
+def word_error_rates(net: WordPieceClsr, tokenizer: Tokenizer, rows: WordRows, utterances: Sequence[Utterance]) -> dict[str, float]:
     """Return the share of wrong words, of wrong tokens, and how many tokens were written for each that was said."""
     wrong_words = num_words = wrong_tokens = num_tokens = written = 0
     for one in utterances:
         pieces = hear(net, tokenizer, one.sound())
-        tokens = tokenizer.encode(one.text, add_special_tokens=False).tokens
+        tokens = rows.pieces(one.text)
         wrong_words += edit_distance(one.text.split(), [word.text for word in words_of(pieces)])
         wrong_tokens += edit_distance(tokens, [piece.text for piece in pieces])
         num_words, num_tokens, written = num_words + len(one.text.split()), num_tokens + len(tokens), written + len(pieces)
@@ -38,11 +39,12 @@ def word_error_rates(net: WordPieceClsr, tokenizer: Tokenizer, utterances: Seque
 def measured(net: WordPieceClsr, tokenizer: Tokenizer, speech: Path, phones: PhoneTargets, max_clips: int) -> dict[str, dict[str, float]]:
     """Return the error rates on the first clips of each kind of voice that is held out."""
     net.eval()
+    rows = WordRows(tokenizer, net.words.tolist(), phones)
     groups: dict[str, list[Utterance]] = {}
     for folder in sorted(path for path in speech.iterdir() if path.name.endswith("-dev")):
         for one in read_source(folder, phones, {}):
             groups.setdefault(f"{folder.name} {one.voice.split('-')[0]}", []).append(one)
-    return {name: word_error_rates(net, tokenizer, some[:max_clips]) for name, some in groups.items()}
+    return {name: word_error_rates(net, tokenizer, rows, some[:max_clips]) for name, some in groups.items()}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -1,25 +1,30 @@
 """What the published form should write: WordPieces of what was said as rows of its output layer, and where each ends.
 
-The output layer knows the WordPieces that the training text says often enough; row 0 stands for all others and is never trained towards.
+The output layer may know a part of the text encoder's vocabulary only, chosen so that a few hours of speech have each of its WordPieces
+often: a word is then spelled in the longest of them that fit, as the tokeniser does with all. Row 0 stands for what cannot be spelled; it
+is never trained towards.
 
 Shapes: B utterances, N tokens.
 """
 
+import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
 import torch
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Tokenizer
 from torch import Tensor
 
 from retriever.training.joint_batches import padded
 from retriever.training.utterances import NO_TARGET, PhoneTargets, Utterance
 
-OTHER: Final = 0  # the row of words that the output layer does not know
+OTHER: Final = 0  # the row of what cannot be spelled
 UNKNOWN_TOKEN: Final = "[UNK]"  # noqa: S105 - the tokeniser's, which that row writes
+CONTINUES: Final = "##"  # begins a WordPiece that does not begin a word
+NUM_SPARE: Final = 4  # so many times the WordPieces that are wanted are looked at more closely
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,30 @@ class Targets:
         return Targets(self.rows.to(device), self.mask.to(device), self.ends.to(device))
 
 
+class Speller:
+    """Words as WordPieces, always the longest that fits (Wu et al. 2016, "Google's Neural Machine Translation System", section 4.1)."""
+
+    def __init__(self, pieces: Iterable[str]) -> None:
+        self._pieces = frozenset(pieces)
+        self._longest = max(map(len, self._pieces), default=0)
+
+    def spell(self, word: str) -> list[tuple[str, int]]:
+        """Return the pieces of a word, each with the letter behind its last; an apostrophe is one, what does not fit is `[UNK]`."""
+        return [(piece, part.start() + end) for part in re.finditer(r"'|[^']+", word) for piece, end in self._part(part[0])]
+
+    def _part(self, part: str) -> list[tuple[str, int]]:
+        pieces, start = [], 0
+        while start < len(part):
+            before = CONTINUES if start else ""
+            ends = range(min(len(part), start + self._longest), start, -1)
+            end = next((end for end in ends if before + part[start:end] in self._pieces), None)
+            if end is None:
+                return [(UNKNOWN_TOKEN, len(part))]
+            pieces.append((before + part[start:end], end))
+            start = end
+        return pieces
+
+
 class WordRows:
     """Texts to rows of the output layer."""
 
@@ -47,59 +76,82 @@ class WordRows:
         """Number the rows.
 
         Args:
-            tokenizer: of the text encoder; it must not cut or pad.
-            words: the token of each row, the first for all others.
+            tokenizer: of the text encoder.
+            words: the token of each row, the first for what cannot be spelled.
             phones: to find the words' ends among those of the phones.
         """
-        self.tokenizer = tokenizer
         self.words = tuple(words)
-        self._rows = {word: row for row, word in enumerate(words) if row != OTHER}
+        self._rows = {tokenizer.id_to_token(word) or "": row for row, word in enumerate(words)}
+        self._speller = Speller(name for name, row in self._rows.items() if row != OTHER)
         self._phones = phones
 
     def of_utterances(self, said: Sequence[Utterance]) -> Targets:
         """Return the targets of what was said, with ends where synthesis told those of the phones."""
-        encodings = self.tokenizer.encode_batch([one.text for one in said], add_special_tokens=False)
-        ends = [self._ends(one, encoding) for one, encoding in zip(said, encodings, strict=True)]
-        return self._targets(encodings, ends)
+        spelled = [self._spell(one.text) for one in said]
+        return self._targets(spelled, [self._ends(one, words) for one, words in zip(said, spelled, strict=True)])
 
     def of_texts(self, texts: Sequence[str]) -> Targets:
         """Return the targets of texts alone."""
-        encodings = self.tokenizer.encode_batch(list(texts), add_special_tokens=False)
-        return self._targets(encodings, [[NO_TARGET] * len(encoding.ids) for encoding in encodings])
+        spelled = [self._spell(text) for text in texts]
+        return self._targets(spelled, [[NO_TARGET] * sum(map(len, words)) for words in spelled])
 
-    def _targets(self, encodings: Sequence[Encoding], ends: Sequence[Sequence[int]]) -> Targets:
-        rows, mask = padded([[self._rows.get(token, OTHER) for token in encoding.ids] for encoding in encodings])
+    def pieces(self, text: str) -> list[str]:
+        """Return a text as the output layer writes it."""
+        return [piece for word in self._spell(text) for piece, _ in word]
+
+    def _spell(self, text: str) -> list[list[tuple[str, int]]]:
+        return [self._speller.spell(word) for word in text.split()]
+
+    def _targets(self, spelled: Sequence[list[list[tuple[str, int]]]], ends: Sequence[Sequence[int]]) -> Targets:
+        rows, mask = padded([[self._rows.get(piece, OTHER) for word in words for piece, _ in word] for words in spelled])
         return Targets(rows, mask, padded(ends)[0].masked_fill(~mask, NO_TARGET))
 
-    def _ends(self, one: Utterance, encoding: Encoding) -> list[int]:
+    def _ends(self, one: Utterance, spelled: list[list[tuple[str, int]]]) -> list[int]:
         """Return the end of each token: of its word by the phones, within the word by its letters."""
-        words = one.text.split()
-        counts = [len(self._phones.of_text(word) or ()) for word in words]
+        counts = [len(self._phones.of_text(word) or ()) for word in one.text.split()]
         spans = [(start, end) for phone, start, end in zip(one.aligned, (0, *one.ends), one.ends, strict=False) if phone]
         if not one.ends or sum(counts) != len(spans):  # said otherwise than the lexicon has it: which phone ends a word is not known
-            return [NO_TARGET] * len(encoding.ids)
+            return [NO_TARGET] * sum(map(len, spelled))
         firsts = [sum(counts[:number]) for number in range(len(counts) + 1)]
-        times = [(spans[first][0], spans[last - 1][1]) for first, last in pairwise(firsts)]
-        starts = [0]  # of each word in the text, then the text's end
-        for word in words:
-            starts.append(starts[-1] + len(word) + 1)
-        ends, place = [], 0
-        for _, letter in encoding.offsets:
-            while letter > starts[place + 1]:
-                place += 1
-            begin, end = times[place]
-            ends.append(round(begin + (end - begin) * (letter - starts[place]) / len(words[place])))
+        ends = []
+        for word, (first, last) in zip(spelled, pairwise(firsts), strict=True):
+            begin, end = spans[first][0], spans[last - 1][1]
+            ends += [round(begin + (end - begin) * letter / word[-1][1]) for _, letter in word]
         return ends
 
 
-def frequent_words(tokenizer: Tokenizer, texts: Iterable[str], min_count: int) -> tuple[int, ...]:
-    """Return the tokens that texts have at least so often, in order, after the one that stands for all others.
+def choose_words(tokenizer: Tokenizer, texts: Iterable[str], num_words: int) -> tuple[int, ...]:
+    """Return about so many tokens of the text encoder that spell the texts, in order, after the one for what cannot be spelled.
+
+    Of all substrings that are tokens, those that save most letters; of these, in two steps, those most used when the texts are spelled.
+    Single letters always stay, so that every word can be spelled.
 
     Raises:
         ValueError: the tokeniser has no token for unknown words.
     """
-    counts = Counter(token for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=False) for token in encoding.ids)
+    numbers = {name: number for name, number in tokenizer.get_vocab().items() if re.fullmatch(r"(##)?[a-z]+|'", name)}
     other = tokenizer.token_to_id(UNKNOWN_TOKEN)
     if other is None:
         raise ValueError(f"the tokeniser has no {UNKNOWN_TOKEN}; give that of the text encoder")
-    return (other, *sorted(token for token, count in counts.items() if count >= min_count and token != other))
+    letters = {name for name in numbers if len(name.removeprefix(CONTINUES)) == 1}
+    parts = Counter(part for text in texts for part in re.findall(r"[^'\s]+", text))
+    kept = [name for name, _ in _letters_saved(parts, numbers.keys()).most_common(NUM_SPARE * num_words)]
+    for size in (NUM_SPARE * num_words // 2, num_words):
+        speller, used = Speller([*kept, *letters]), Counter[str]()
+        for part, count in parts.items():
+            for piece, _ in speller.spell(part):
+                used[piece] += count
+        kept = sorted(set(kept) - letters, key=lambda name: -used[name])[: max(0, size - len(letters))]
+    return (other, *sorted(numbers[name] for name in {*kept, *letters}))
+
+
+def _letters_saved(parts: Mapping[str, int], names: Container[str]) -> Counter[str]:
+    """Return of each name how many letters of the parts of words it could stand for, less one for itself each time."""
+    saved: Counter[str] = Counter()
+    for part, count in parts.items():
+        for start in range(len(part)):
+            for end in range(start + 2, len(part) + 1):
+                name = (CONTINUES if start else "") + part[start:end]
+                if name in names:
+                    saved[name] += count * (end - start - 1)
+    return saved

@@ -32,7 +32,7 @@ from retriever.training.published import main  # noqa: E402
 from retriever.training.published_learning import PublishedTraining, Stage, WordPieceLearner, alignment_loss  # noqa: E402
 from retriever.training.published_measure import measured  # noqa: E402
 from retriever.training.published_retriever import Piece, load_published, words_of  # noqa: E402
-from retriever.training.published_targets import OTHER, Targets, WordRows, frequent_words  # noqa: E402
+from retriever.training.published_targets import OTHER, Speller, Targets, WordRows, choose_words  # noqa: E402
 from retriever.training.utterances import NO_TARGET, BatchConfig, Batches, PhoneTargets, Utterance, read_source  # noqa: E402
 
 TONES = {"one": 400.0, "two": 1_100.0, "three": 2_600.0}
@@ -89,7 +89,7 @@ def made(tmp_path: Path) -> Path:
 def run(made: Path, out: str, *more: str) -> Path:
     paths = {"--recogniser": "recogniser", "--speech": "speech", "--noise": "noise", "--lexicon": "lexicon.tsv", "--phones": "phones.txt"}
     fixed = [part for option, name in paths.items() for part in (option, str(made / name))]
-    sizes = ["--shares", "native=1", "--batch-s", "3", "--min-count", "1", "--num-decoder-blocks", "1", "--text-config", json.dumps(TEXT)]
+    sizes = ["--shares", "native=1", "--batch-s", "3", "--num-words", "60", "--num-decoder-blocks", "1", "--text-config", json.dumps(TEXT)]
     even = ["--decay-steps", "1", "--warmup-steps", "1"]  # one rate in all steps, so that another number of steps changes none of them
     main([*fixed, *sizes, *even, "--tokenizer", str(MINILM / "tokenizer.json"), "--out", str(made / out), *more])
     return made / out
@@ -98,7 +98,7 @@ def run(made: Path, out: str, *more: str) -> Path:
 def test_it_learns_to_write_two_utterances_and_how_many_tokens_they_have(made: Path, tokenizer: Tokenizer) -> None:
     phones = PhoneTargets.read(made / "lexicon.tsv", made / "phones.txt")
     said = read_source(made / "speech/native", phones, {})
-    rows = WordRows(tokenizer, frequent_words(tokenizer, [one.text for one in said], 1), phones)
+    rows = WordRows(tokenizer, choose_words(tokenizer, [one.text for one in said], 60), phones)
     block = BlockConfig(32, 2, 48, num_taps=3, dropout=0.0)
     source = CifWordPieces(ParaformerConfig(560, 1, 1, block), cif=CifConfig(32), num_words=len(rows.words))
     recogniser = Recogniser(RecogniserConfig(encoder=ParaformerConfig(560, 1, 0, block), tap_block=1))
@@ -182,19 +182,33 @@ def test_the_retrieval_loss_joins_a_run_that_begins_with_another(made: Path) -> 
 
 def test_words_end_where_their_phones_do_and_tokens_within_by_letters(tokenizer: Tokenizer) -> None:
     phones = PhoneTargets(["f", "ih", "ng"], {"fishing": (1, 2, 3), "is": (2,)})
-    one = Utterance(Path("x"), 0, 48_000, "fishing is", "v", (1, 2, 3, 2), (0, 1, 2, 3, 0, 2), (1_000, 2_000, 3_000, 4_500, 9_000, 10_000))
+    one = Utterance(Path("x"), 0, 48_000, "fishing is", "v", (1, 2, 3, 2), (0, 1, 2, 3, 0, 2), (1_000, 2_000, 3_000, 8_000, 9_000, 10_000))
     other = Utterance(Path("x"), 0, 48_000, "is fishing", "v", (2, 1, 2), (0, 2, 1, 2), (1, 2, 3, 4))
-    rows = WordRows(tokenizer, frequent_words(tokenizer, ["fishing", "fishing is"], 2), phones)
-    targets = rows.of_utterances([one, other])
-    assert targets.ends.tolist() == [[4_500, 10_000], [NO_TARGET, NO_TARGET]]  # of the second, which phones are whose is not certain
-    assert targets.rows.tolist() == [[1, OTHER], [OTHER, 1]]
-    assert targets.known.tolist() == [[True, False], [False, True]]
-    parts = rows.tokenizer.encode("zyzzyva", add_special_tokens=False)
-    assert len(parts.ids) > 1
-    odd = WordRows(tokenizer, (100,), PhoneTargets(["z"], {"zyzzyva": (1,)}))
-    alone = Utterance(Path("x"), 0, 48_000, "zyzzyva", "v", (1,), (0, 1), (1_000, 8_000))
-    ends = odd.of_utterances([alone]).ends[0].tolist()
-    assert ends == [1_000 + 1_000 * letter for _, letter in parts.offsets]
+    words = [tokenizer.token_to_id(name) for name in ("[UNK]", "fish", "##ing")]
+    targets = WordRows(tokenizer, words, phones).of_utterances([one, other])
+    assert targets.ends.tolist() == [[5_000, 8_000, 10_000], [NO_TARGET] * 3]  # of the second, which phones are whose is not certain
+    assert targets.rows.tolist() == [[1, 2, OTHER], [OTHER, 1, 2]]
+    assert targets.known.tolist() == [[True, True, False], [False, True, True]]
+
+
+def test_with_the_whole_vocabulary_words_are_spelled_as_the_tokeniser_does(tokenizer: Tokenizer) -> None:
+    speller = Speller(tokenizer.get_vocab())
+    for text in ("unbelievable jellyfish don't zyzzyva", "o'clock phoresis the", "a"):
+        spelled = [piece for word in text.split() for piece, _ in speller.spell(word)]
+        assert spelled == tokenizer.encode(text, add_special_tokens=False).tokens
+    assert speller.spell("don't") == [("don", 3), ("'", 4), ("t", 5)]
+    assert Speller(["a"]).spell("ab") == [("[UNK]", 2)]
+
+
+def test_the_words_chosen_are_few_and_spell_everything(tokenizer: Tokenizer) -> None:
+    texts = ["the fishing of the fish", "thinking of the fishing"]
+    few, more = choose_words(tokenizer, texts, 56), choose_words(tokenizer, texts, 70)
+    assert len(few) == 57  # and the one for what cannot be spelled
+    assert len(few) < len(more) <= 71
+    assert tokenizer.token_to_id("the") in few
+    rows = WordRows(tokenizer, few, PhoneTargets([], {}))
+    assert "[UNK]" not in rows.pieces("quixotic don't")
+    assert len(WordRows(tokenizer, more, PhoneTargets([], {})).pieces(texts[0])) < len(rows.pieces(texts[0]))
 
 
 def test_the_weight_gathered_by_a_tokens_end_is_its_number() -> None:
