@@ -54,7 +54,8 @@ if [ ! -f "$home/unpacked" ]; then
   done
   touch "$home/unpacked"
 fi
-export PYTHONPATH="$home/code:$home/site" OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" PYTHONUNBUFFERED=1
+export PYTHONPATH="$home/code" OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" PYTHONUNBUFFERED=1
+"${PYTHON:-python3}" -c "import soundfile" 2>/dev/null || PYTHONPATH="$home/code:$home/site"
 exec "${PYTHON:-python3}" -m retriever.training.pack "$@" --pack "$home"
 """
 
