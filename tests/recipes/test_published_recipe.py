@@ -184,7 +184,8 @@ def test_words_end_where_their_phones_do_and_tokens_within_by_letters(tokenizer:
     phones = PhoneTargets(["f", "ih", "ng"], {"fishing": (1, 2, 3), "is": (2,)})
     one = Utterance(Path("x"), 0, 48_000, "fishing is", "v", (1, 2, 3, 2), (0, 1, 2, 3, 0, 2), (1_000, 2_000, 3_000, 8_000, 9_000, 10_000))
     other = Utterance(Path("x"), 0, 48_000, "is fishing", "v", (2, 1, 2), (0, 2, 1, 2), (1, 2, 3, 4))
-    words = [tokenizer.token_to_id(name) for name in ("[UNK]", "fish", "##ing")]
+    numbers = tokenizer.get_vocab()
+    words = [numbers[name] for name in ("[UNK]", "fish", "##ing")]
     targets = WordRows(tokenizer, words, phones).of_utterances([one, other])
     assert targets.ends.tolist() == [[5_000, 8_000, 10_000], [NO_TARGET] * 3]  # of the second, which phones are whose is not certain
     assert targets.rows.tolist() == [[1, 2, OTHER], [OTHER, 1, 2]]
