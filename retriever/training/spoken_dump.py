@@ -1,12 +1,13 @@
 """Speaks held-out sentences and keeps what a shipped recogniser says of them: `python -m retriever.training.spoken_dump --help`.
 
 Writes one dump per file of sentences and synthesiser, as `retriever.training.tune_search` reads them, so that dictionaries and language
-models can be compared on texts of which there is no speech.
+models can be compared on texts of which there is no speech; speech that is there is taken as it is.
 """
 
 import argparse
 import random
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,9 +15,10 @@ import numpy as np
 
 from retriever.acoustic import AcousticModel
 from retriever.clsr import CLSR_SMALL
-from retriever.domain import Audio
+from retriever.domain import Audio, Samples
 from retriever.runtime import ShippedModel
 from retriever.training.language_text import ABBREVIATIONS, read_sentences
+from retriever.training.speech_shards import open_shards
 from retriever.training.synthesis import Engine, choose_delivery, speak
 
 ENGINES: Final[tuple[Engine, ...]] = ("flite", "espeak")
@@ -58,26 +60,44 @@ def spoken(texts: Sequence[Sequence[str]], engine: Engine, abbreviations: Collec
 def main() -> None:
     """Write the dumps."""
     parser = argparse.ArgumentParser(prog="python -m retriever.training.spoken_dump", description=__doc__)
-    parser.add_argument("--texts", type=Path, required=True, help="folder that language_text wrote")
-    parser.add_argument("--names", nargs="+", required=True, help="files of it, without their ending: dev-passages-qed")
+    parser.add_argument("--texts", type=Path, help="folder that language_text wrote")
+    parser.add_argument("--names", nargs="+", default=[], help="files of it, without their ending: dev-passages-qed")
+    parser.add_argument("--shards", type=Path, nargs="+", default=[], help="folders of speech to take as it is: SPEECH/hts-dev")
     parser.add_argument("--recogniser", type=Path, default=CLSR_SMALL, help="folder of a shipped CLSR")
     parser.add_argument("--out", type=Path, required=True, help="folder for the dumps")
-    parser.add_argument("--sentences", type=int, default=60, help="of each file, for each synthesiser")
+    parser.add_argument("--sentences", type=int, default=60, help="of each file for each synthesiser, and of each folder of speech")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    abbreviations = frozenset((arguments.texts / ABBREVIATIONS).read_text(encoding="utf-8").split()) - _TWO_WORDS
+    if arguments.names and arguments.texts is None:
+        parser.error("--names needs --texts, the folder that they are in")
     network = AcousticModel(ShippedModel.read(arguments.recogniser))
     arguments.out.mkdir(parents=True, exist_ok=True)
+    for folder in arguments.shards:
+        _write(arguments.out, folder.name, recorded(folder, arguments.sentences), network)
     for name in arguments.names:
+        abbreviations = frozenset((arguments.texts / ABBREVIATIONS).read_text(encoding="utf-8").split()) - _TWO_WORDS
         rng = random.Random(f"{arguments.seed} {name}")  # noqa: S311
         texts = choose_sentences(arguments.texts / f"{name}.txt", len(ENGINES) * arguments.sentences, rng)
         for place, engine in enumerate(ENGINES):
             own = texts[place :: len(ENGINES)]
-            dump: dict[str, Any] = {f"text_{one}": " ".join(words) for one, words in enumerate(own)}
-            for one, audio in enumerate(spoken(own, engine, abbreviations, rng)):
-                dump[f"log_probs_{one}"] = network.log_probs(audio.samples).astype(np.float16)
-            np.savez_compressed(arguments.out / f"dump-{name}-{engine}.npz", **dump)
-            print(f"{name} {engine}: {len(own)} sentences, {sum(map(len, own))} words", flush=True)
+            sounds = (audio.samples for audio in spoken(own, engine, abbreviations, rng))
+            _write(arguments.out, f"{name}-{engine}", zip(map(" ".join, own), sounds, strict=True), network)
+
+
+def recorded(folder: Path, number: int) -> Iterator[tuple[str, Samples]]:
+    """Yield text and sound of the first so many clips of a folder of shards."""
+    clips = ((clip.text, shard.samples(clip)) for shard in open_shards(folder) for clip in shard.clips)
+    return islice(clips, number)
+
+
+def _write(folder: Path, name: str, speech: Iterable[tuple[str, Samples]], network: AcousticModel) -> None:
+    dump: dict[str, Any] = {}
+    num_words = 0
+    for number, (text, samples) in enumerate(speech):
+        dump |= {f"text_{number}": text, f"log_probs_{number}": network.log_probs(samples).astype(np.float16)}
+        num_words += len(text.split())
+    np.savez_compressed(folder / f"dump-{name}.npz", **dump)
+    print(f"{name}: {len(dump) // 2} sentences, {num_words} words", flush=True)
 
 
 if __name__ == "__main__":
