@@ -11,7 +11,7 @@ import pytest
 from retriever.clsr import CLSR_SMALL
 from retriever.pronunciations import NUM_OUTPUTS
 from retriever.training import spoken_dump
-from retriever.training.speech_shards import Utterance, write_shard
+from retriever.training.speech_shards import Utterance, to_pcm, write_shard
 from retriever.training.spoken_dump import choose_sentences, recorded
 from retriever.training.tune_search import Dump
 
@@ -66,9 +66,8 @@ def test_one_command_makes_dumps_of_what_the_shipped_recogniser_says(tmp_path: P
 
 def test_speech_that_is_there_is_taken_as_it_is_and_no_more_than_asked_for(tmp_path: Path) -> None:
     tone = np.sin(np.arange(8000) / 9).astype(np.float32) / 2
-    write_shard(
-        tmp_path / "made-dev", 0, [Utterance(tone[: 4000 + 1000 * number], f"clip {number}", "made", "dev", None) for number in range(3)]
-    )
+    spoken = (Utterance(to_pcm(tone[: 4000 + 1000 * number]), f"clip {number}", "made", "dev", None) for number in range(3))
+    write_shard(tmp_path / "made-dev", 0, spoken)
     found = list(recorded(tmp_path / "made-dev", 2))
     assert [text for text, _ in found] == ["clip 0", "clip 1"]
     np.testing.assert_allclose(found[1][1], tone[:5000], atol=1e-4)
