@@ -14,13 +14,15 @@ from uuid import UUID, uuid4
 
 from app.answering import answers, broken_off, settled
 from app.errors import NothingToSearch
+from app.found import Asked, Found
 from app.listening import cut_segments
+from app.titles import in_one_line, title_from
 from generator.base import Generator
-from generator.domain import Answer, AnswerStatus, Evidence
+from generator.domain import Answer, AnswerStatus
 from retriever.audio import open_audio, read_audio
 from retriever.base import Retriever, Segmenter
 from retriever.config import AudioLimits
-from retriever.domain import MAX_QUESTION_S, Audio, Hit, Question, Span
+from retriever.domain import MAX_QUESTION_S, Audio, Question, Span
 from retriever.errors import AudioLimitExceeded
 from retriever.index import LiveIndex
 from storage.base import Library
@@ -41,29 +43,6 @@ from storage.errors import SoundMissing
 
 HISTORY_PAGE = 500
 WORKER_SILENCE = timedelta(seconds=15)  # a worker beats every two seconds
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Found:
-    """What a search brought: the question with what was heard of it, hits with their evidence in the same order, and times."""
-
-    question: Question
-    hits: tuple[Hit, ...]
-    evidence: tuple[Evidence, ...]
-    timings_ms: dict[str, float]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Asked:
-    """What was found, and the answer."""
-
-    found: Found
-    answer: Answer
-
-    @property
-    def question(self) -> Question:
-        """The question with what was heard of it."""
-        return self.found.question
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -299,16 +278,6 @@ class SpokenQA:
         timings["total"] = sum(timings.values())
         self.library.history.add_answer(found.question.id, self.owner, answer, found.evidence, self.retriever.fingerprint, timings)
         return Asked(replace(found, timings_ms=timings), answer)
-
-
-def title_from(path: Path) -> str:
-    """Return a title made of a file's name."""
-    return in_one_line(path.stem.replace("_", " ")) or "Untitled lecture"
-
-
-def in_one_line(text: str) -> str:
-    """Return the words of a text with one space between them."""
-    return " ".join(text.split())
 
 
 def _since(started: float) -> float:

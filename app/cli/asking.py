@@ -21,7 +21,8 @@ from generator.domain import Answer, AnswerStatus, Citation, Evidence
 from retriever.domain import Question
 
 if TYPE_CHECKING:
-    from app.service import Asked, SpokenQA
+    from app.found import Asked
+    from app.service import SpokenQA
 
 Text: TypeAlias = Annotated[str | None, typer.Option("--text", "-t", help="The question, typed.")]
 AudioFile: TypeAlias = Annotated[Path | None, typer.Option("--audio", "-a", help="A file with the question, spoken; at most a minute.")]

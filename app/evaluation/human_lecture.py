@@ -21,7 +21,8 @@ import numpy as np
 import soundfile
 
 from app.build import build_app, build_parts, build_worker
-from app.service import Asked, SpokenQA
+from app.found import Asked
+from app.service import SpokenQA
 from app.settings import Settings
 from retriever.domain import SAMPLE_RATE_HZ, Audio, Question, Span, to_samples
 

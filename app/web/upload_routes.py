@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from app.errors import AppError
-from app.service import title_from
+from app.titles import title_from
 from app.web.parts import Served
 from app.web.uploads import Upload, UploadRefused, UploadTooLarge
 from retriever.errors import RetrieverError

@@ -9,8 +9,9 @@ import pytest
 
 from app.build import Parts, build_app, build_parts, build_worker
 from app.errors import NothingToSearch
-from app.service import SpokenQA, title_from
+from app.service import SpokenQA
 from app.settings import Settings, load_settings
+from app.titles import title_from
 from generator.domain import AnswerStatus
 from generator.errors import GeneratorError
 from retriever.config import FixedWindows

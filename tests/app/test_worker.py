@@ -148,7 +148,7 @@ def test_a_worker_gives_signs_of_life(fresh: Parts) -> None:
 
 
 def test_a_lecture_is_searchable_before_all_of_it_was_heard(fresh: Parts, tiny_lecture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.worker.SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr("app.index_keeper.SAVE_EVERY_S", 0.0)
     qa, found = build_app(fresh), []
     qa.ingest(tiny_lecture)
     worker_during(fresh, lambda _job: found.append(len(qa.search(Question(text="mountain")).hits)), done=2).run(once)
