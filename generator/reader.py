@@ -26,6 +26,7 @@ from generator.wording import content_words
 from retriever.domain import Question, join_words, to_samples
 
 MAX_ANSWER_WORDS: Final = 30  # the longest that the reader learnt
+WORD_COST: Final = np.float32(0.1)  # log-odds that each further word of a span must earn; chosen on development questions
 NUM_NEIGHBOURS: Final = 24  # words read on each side of a segment: an answer may reach across a cut
 NUM_SPANS: Final = 12  # ranked for each segment
 CONTEXT_WORDS: Final = 40  # a moment around an answer is no longer
@@ -133,7 +134,7 @@ class ReaderRanker:
         best: dict[tuple[int, int], float] = {}
         total = float(NEVER)
         for scored in self.net.read(question, passage.words):
-            scores = span_scores(scored.starts, scored.ends, MAX_ANSWER_WORDS)
+            scores = span_scores(scored.starts, scored.ends, MAX_ANSWER_WORDS) - WORD_COST * np.arange(MAX_ANSWER_WORDS, dtype=np.float32)
             scores = np.where(allowed[scored.first : scored.first + len(scores)], scores, NEVER)
             total = max(total, log_total(scores))
             for span in best_spans(scores, NUM_SPANS):

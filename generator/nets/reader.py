@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from retriever.nets.text_encoder import TextEncoder, TextEncoderConfig
 
+LONGEST_TOKENS = 64  # of a span that the joint loss weighs; answers have at most 30 words
 FORBIDDEN = -1e4  # score of a token that cannot be a start or an end; finite, and representable in half precision
 
 
@@ -63,3 +64,23 @@ def span_loss(scores: Tensor, allowed: Tensor, targets: Tensor) -> Tensor:
     right = kept.masked_fill(~targets, FORBIDDEN).logsumexp(dim=1)
     right = torch.where(targets.any(dim=1), right, none[:, 0])
     return (total - right).sum(dim=1)
+
+
+def joint_loss(scores: Tensor, allowed: Tensor, targets: Tensor) -> Tensor:
+    """Return the loss of each window over whole spans: (B,).
+
+    The negative log of the share that the target span has of all spans and "no answer" (Fajcik et al. 2021, "Rethinking the Objectives of
+    Extractive Question Answering", section 2): starts and ends that do not belong together, as of two names in a list, are told apart.
+
+    Args:
+        scores: (B, N, 2).
+        allowed: bool (B, N, 2), tokens that may be a start, an end.
+        targets: bool (B, N, 2), at most one start and one end of each window.
+    """
+    length = scores.shape[1]
+    near = torch.ones(length, length, dtype=torch.bool, device=scores.device).triu().tril(LONGEST_TOKENS - 1)  # (N, N), start before end
+    pairs = allowed[:, :, None, 0] & allowed[:, None, :, 1] & near
+    spans = (scores[:, :, None, 0] + scores[:, None, :, 1]).float().masked_fill(~pairs, FORBIDDEN).flatten(1)  # (B, N x N)
+    total = torch.cat([torch.zeros_like(spans[:, :1]), spans], dim=1).logsumexp(dim=1)
+    right = scores.float().masked_fill(~targets, 0.0).sum(dim=(1, 2))  # without targets 0, the score of "no answer"
+    return (total - right).clamp(min=0)  # a target that is longer than any span weighed teaches nothing

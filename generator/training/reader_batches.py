@@ -43,16 +43,16 @@ class Mixture:
 
     shares: dict[str, float] = field(
         default_factory=lambda: {
-            "new_wiki": 1.0,
+            "new_wiki": 1.5,
             "qed": 1.0,
-            "qamr": 0.8,
-            "fairytale_qa": 0.5,
-            "covid_qa": 0.5,
-            "openstax_questions": 1.0,
+            "qamr": 0.3,
+            "fairytale_qa": 0.15,
+            "covid_qa": 0.4,
+            "openstax_questions": 0.5,
         }
     )
-    unanswerable: dict[str, float] = field(default_factory=lambda: {"shortened": 0.12, "nearest": 0.09, "elsewhere": 0.05})
-    crop_words: tuple[int, int] = (40, 110)
+    unanswerable: dict[str, float] = field(default_factory=lambda: {"shortened": 0.15, "nearest": 0.09, "elsewhere": 0.03})
+    crop_words: tuple[int, int] = (40, 115)
     noisy: float = 0.5
 
 

@@ -33,6 +33,7 @@ _MIN_SPLIT: Final = 6  # phones of a word that may be heard as two
 _SHARPNESS: Final = 1.6  # of the choice among them, per phone that differs
 _COMMONNESS: Final = 0.08  # how much nearer a word seems for each factor e by which it is more usual
 _MIN_COUNT: Final = 2  # a recogniser's vocabulary lacks what is rarer
+_TRUST: Final = 3  # what was really heard for a word counts as much as its sound when it was misheard so often
 _NUM_PLACES: Final = 4  # parts of a word in which phones are compared
 _ROWS: Final = 512  # words compared at a time
 _UNSEEN_VOICE: Final = 2  # lectures with this number modulo five are spoken by a voice that is kept for reports
@@ -152,6 +153,7 @@ class Confusions:
         kinds: word -> one of `_KINDS`; a word that is not there is unknown.
         rates: measured.
         levels: lowest and highest share of words that are misheard in a passage.
+        observed: word -> what was really heard when it was misheard, each time; may be nothing or several words.
     """
 
     def __init__(
@@ -160,10 +162,12 @@ class Confusions:
         kinds: Mapping[str, str],
         rates: Rates,
         levels: tuple[float, float] = (0.08, 0.32),
+        observed: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
+        self._observed = observed or {}
         self._kinds = kinds
         self._rates = rates
-        self._levels = levels
+        self.levels = levels
         self._choices = {}
         for word, heard in alikes.items():
             singles, pairs = [one for one in heard if " " not in one[0]], [one for one in heard if " " in one[0]]
@@ -174,11 +178,11 @@ class Confusions:
     def read(cls, path: Path) -> "Confusions":
         """Read what `main` wrote."""
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return cls(record["alikes"], record["kinds"], Rates(**record["rates"]))
+        return cls(record["alikes"], record["kinds"], Rates(**record["rates"]), observed=record.get("observed"))
 
     def __call__(self, one: QuestionOnPassage, rng: random.Random) -> QuestionOnPassage:
         """Return the question as heard (every second one) on the passage as heard; answers are where they were said."""
-        level = rng.uniform(*self._levels)
+        level = rng.uniform(*self.levels)
         passage, places = self.mishear(one.passage, level, rng)
         answers = tuple((places[first], places[last]) for first, last in one.answers if places[first] < places[last])
         if one.answers and not answers:
@@ -208,6 +212,9 @@ class Confusions:
         return tuple(heard), places
 
     def _instead(self, word: str, kind: str, rng: random.Random) -> list[str]:
+        seen = self._observed.get(word, ())
+        if rng.random() < len(seen) / (len(seen) + _TRUST):
+            return rng.choice(seen).split()
         if rng.random() < self._rates.lost[kind]:
             return []
         singles, pairs = self._choices.get(word, ((), ()))

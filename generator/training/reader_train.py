@@ -18,10 +18,11 @@ import torch
 from tokenizers import Tokenizer
 from torch import nn
 
-from generator.nets.reader import Reader, span_loss
+from generator.nets.reader import Reader, joint_loss, span_loss
 from generator.training.corpus import lecture_passages
 from generator.training.reader_batches import Batch, Mixture, Noise, batches, epoch
 from generator.training.reader_data import QuestionOnPassage, read_questions
+from generator.training.reader_hearing import HeardTexts, read_heard
 from generator.training.reader_noise import Confusions
 from generator.training.reader_pseudo import read_marked
 from generator.windows import WordPieces
@@ -32,6 +33,7 @@ from retriever.sentence_encoder import MINILM
 
 _REPORT_STEPS: Final = 25
 _SAVE_S: Final = 180.0
+_APART: Final = 0.5  # weight of the loss of starts and ends apart beside that of whole spans
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,8 @@ class Trainer:
         batch = batch.to(self.device)
         with torch.autocast(self.device.type, dtype=torch.bfloat16):
             scores = self.net(batch.token_ids, batch.token_mask, batch.token_types)
-        loss = span_loss(scores, batch.allowed, batch.targets).mean()
+        apart, together = (one(scores, batch.allowed, batch.targets).mean() for one in (span_loss, joint_loss))
+        loss = _APART * apart + together
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self._learnt, 1.0)
@@ -171,6 +174,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--start", type=Path, help="a checkpoint whose weights to begin with, instead of MiniLM's")
     parser.add_argument("--confusions", type=Path, help="made by generator.training.reader_noise; without it only clean text is read")
+    parser.add_argument("--heard", type=Path, help="made by generator.training.reader_hearing, together with --confusions")
     parser.add_argument("--marked", type=Path, help="further questions, made by generator.training.reader_pseudo")
     parser.add_argument("--minutes", type=float, default=Recipe().minutes)
     parser.add_argument("--steps", type=int, default=Recipe().num_steps)
@@ -193,7 +197,10 @@ def main() -> None:
     if arguments.sources:
         questions = [one for one in questions if one.source in arguments.sources]
         mixture = Mixture(shares=dict.fromkeys(arguments.sources, 1.0))
-    noise = Confusions.read(arguments.confusions) if arguments.confusions else None
+    noise: Noise | None = None
+    if arguments.confusions:
+        confusions = Confusions.read(arguments.confusions)
+        noise = HeardTexts(read_heard(arguments.heard), confusions) if arguments.heard else confusions
     pieces = WordPieces(Tokenizer.from_file(str(ShippedModel.read(MINILM).verified("tokenizer.json"))))
     train(trainer, examples_of(questions, mixture, noise, pieces, trainer), arguments.out)
 

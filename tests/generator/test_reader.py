@@ -5,11 +5,21 @@ from itertools import pairwise
 from uuid import UUID
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from generator.citations import PAD_S, check_citations, timeline
-from generator.reader import CONTEXT_WORDS, MAX_ANSWER_WORDS, ReaderRanker, allowed_spans, context_of, passage_of, reader_moments
+from generator.reader import (
+    CONTEXT_WORDS,
+    MAX_ANSWER_WORDS,
+    WORD_COST,
+    ReaderRanker,
+    allowed_spans,
+    context_of,
+    passage_of,
+    reader_moments,
+)
 from generator.reading import WordScores
 from generator.span_scores import NEVER
 from retriever.domain import HitFeatures, to_samples
@@ -48,12 +58,19 @@ def test_the_answer_is_exactly_the_marked_words_and_their_time(make_words, make_
     evidence = [make_evidence(words)]
     ranked = rank(Marker({"one": 5.0}, {"times": 4.0}), evidence)  # the number is three words when it is said
     assert ranked[0].place.text == "100,000 times"
-    assert ranked[0].features.score == 9.0
+    assert ranked[0].features.score == pytest.approx(9.0 - 3 * WORD_COST)  # four words are said
     exact = reader_moments(evidence, ranked, 3, 20.0)[0]
     assert exact.text == "100,000 times"
     assert words[2].end <= exact.span.start <= words[3].start
     assert words[4].end <= exact.span.end <= words[5].start
     check_citations([exact], evidence)
+
+
+@pytest.mark.parametrize(("gained", "best"), [(0.15, "beta"), (0.25, "alpha long beta")])
+def test_a_longer_answer_must_earn_its_words(make_words, make_evidence, gained, best):
+    evidence = [make_evidence(make_words("zero alpha long beta last"))]
+    ranked = rank(Marker({"alpha": 2.0 + gained, "beta": 2.0}, {"beta": 3.0}), evidence)
+    assert ranked[0].place.text == best
 
 
 def test_the_second_moment_is_the_stretch_between_pauses_around_the_answer(make_words, make_evidence):
@@ -166,7 +183,8 @@ def test_what_decides_is_taken_from_the_best_span_and_the_hits(make_words, make_
     evidence = [make_evidence(make_words("alpha beta"), features=features)]
     ranker = ReaderRanker(Marker({"alpha": 2.0}, {"beta": 3.0}), BY_SCORE)
     support = ranker.support("does alpha beat gamma", evidence, ranker.rank("does alpha beat gamma", evidence, 20.0))
-    assert (support.score, support.cosine, support.hit_coverage, support.num_words) == (5.0, 0.5, 0.7, 3.0)
+    assert support.score == pytest.approx(5.0 - WORD_COST)
+    assert (support.cosine, support.hit_coverage, support.num_words) == (0.5, 0.7, 3.0)
     assert support.total >= support.score
     assert support.lexical == 3.0
     assert NEVER < -1000 < MAX_ANSWER_WORDS

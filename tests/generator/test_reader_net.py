@@ -5,7 +5,7 @@ import onnxruntime
 import pytest
 import torch
 
-from generator.nets.reader import Reader, span_loss
+from generator.nets.reader import LONGEST_TOKENS, Reader, joint_loss, span_loss
 from generator.training.reader_export import write_int8, write_onnx
 from retriever.nets.text_encoder import TextEncoderConfig
 
@@ -97,6 +97,62 @@ def test_the_gradient_of_the_loss_is_that_of_its_values():
         lower[place] -= step
         slope = (span_loss(moved, allowed, targets).sum() - span_loss(lower, allowed, targets).sum()) / (2 * step)
         assert float(gradient[place]) == pytest.approx(float(slope), abs=2e-3)
+
+
+def slow_joint_loss(scores, allowed, targets):
+    """The formula, one window and span at a time."""
+    losses = []
+    for row in range(len(scores)):
+        spans = {
+            (first, last): float(scores[row, first, 0] + scores[row, last, 1])
+            for first in np.flatnonzero(allowed[row, :, 0])
+            for last in np.flatnonzero(allowed[row, :, 1])
+            if first <= last < first + LONGEST_TOKENS
+        }
+        right = 0.0
+        if targets[row].any():
+            right = spans[np.flatnonzero(targets[row, :, 0])[0], np.flatnonzero(targets[row, :, 1])[0]]
+        losses.append(np.log(1 + sum(np.exp(score) for score in spans.values())) - right)
+    return losses
+
+
+def make_targets(length=80):
+    generator = torch.Generator().manual_seed(5)
+    scores = torch.randn(3, length, 2, generator=generator)
+    allowed = torch.rand(3, length, 2, generator=generator) < 0.6
+    allowed[:, :2] = False
+    targets = torch.zeros_like(allowed)
+    for row, (first, last) in enumerate(((4, 9), (7, 7))):
+        allowed[row, first, 0] = allowed[row, last, 1] = targets[row, first, 0] = targets[row, last, 1] = True
+    return scores, allowed, targets
+
+
+def test_the_loss_of_whole_spans_is_the_formula():
+    given = make_targets()
+    wanted = slow_joint_loss(*(one.numpy() for one in given))
+    np.testing.assert_allclose(joint_loss(*given).numpy(), wanted, rtol=1e-4)
+
+
+def test_the_loss_of_whole_spans_tells_ends_that_do_not_belong_together():
+    _, allowed, targets = make_targets()
+    allowed[:] = True
+    scores = torch.zeros(3, 80, 2)
+    scores[:, 30, 0] = scores[:, 20, 1] = 3.0  # a good start behind a good end: no span at all
+    crossed = joint_loss(scores, allowed, targets)[0]
+    scores[:, 30, 0], scores[:, 15, 0] = 0.0, 3.0  # the same scores, now of a span that competes with the target
+    assert joint_loss(scores, allowed, targets)[0] > crossed + 0.1
+    torch.testing.assert_close(span_loss(scores, allowed, targets)[0], span_loss(scores.roll(1, 1), allowed, targets.roll(1, 1))[0])
+
+
+def test_a_target_that_is_longer_than_any_span_weighed_teaches_nothing():
+    scores, allowed, targets = make_targets(120)
+    scores = (scores * 0).requires_grad_()
+    with torch.no_grad():
+        scores[0, 3, 0] = scores[0, 110, 1] = 9.0
+    allowed[:], targets[:] = True, False
+    targets[0, 3, 0] = targets[0, 110, 1] = True
+    (gradient,) = torch.autograd.grad(joint_loss(scores, allowed, targets)[0], scores)
+    assert not gradient.any()
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
