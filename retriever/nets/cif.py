@@ -57,7 +57,7 @@ class CifPredictor(nn.Module):
         weights = torch.sigmoid(logits.to(torch.promote_types(logits.dtype, torch.float32)))  # a running sum in 16 bits loses whole tokens
         return weights.masked_fill(~frame_mask, 0.0)
 
-    def forward(self, states: Tensor, frame_mask: Tensor, num_target: Tensor | None = None) -> Fired:
+    def forward(self, states: Tensor, frame_mask: Tensor, num_target: Tensor | None = None, given: Tensor | None = None) -> Fired:
         """Fire tokens from states (B, T, D) and mask (B, T), T at least 1.
 
         Args:
@@ -65,6 +65,8 @@ class CifPredictor(nn.Module):
             frame_mask: bool (B, T), the real frames first.
             num_target: int64 (B,), in training: weights are scaled so that exactly so many tokens fire. None: as many as the weights
                 and the tail make, rounded down. A sound without real frames cannot be scaled; its tokens are zero.
+            given: (B, T), in training: weights to gather with instead of the predicted, for sounds whose row has any above 0; so the
+                decoder learns where tokens are known to be before the predictor knows it.
         """
         threshold = self.config.threshold
         weights = self.weigh(states, frame_mask)
@@ -75,6 +77,8 @@ class CifPredictor(nn.Module):
             num_tokens = num_target
             scale = num_target * threshold / total.clamp(min=torch.finfo(total.dtype).tiny)
             weights = weights * scale.unsqueeze(-1)
+            if given is not None:
+                weights = torch.where(given.any(dim=1, keepdim=True), given, weights)
         width = int(num_tokens.max())
         token_mask = torch.arange(width, device=states.device) < num_tokens.unsqueeze(-1)  # (B, N)
         shares = share(weights, width, threshold) * token_mask.unsqueeze(-1)  # (B, N, T)

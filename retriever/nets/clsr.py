@@ -178,9 +178,26 @@ class WordPieceClsr(nn.Module):
         fired = self.predictor(states, frame_mask)
         return Written(self.output(self.decoder(fired.embeddings, fired.mask, states, frame_mask)), fired, None)
 
-    def write_taught(self, states: Tensor, frame_mask: Tensor, targets: Tensor, token_mask: Tensor, generator: Generator) -> Written:
-        """Write the tokens of what `listen` gives in two rounds, some of what was said shown to the second; arguments as of `teach`."""
-        fired = self.predictor(states, frame_mask, token_mask.sum(dim=1))
+    def write_taught(
+        self,
+        states: Tensor,
+        frame_mask: Tensor,
+        targets: Tensor,
+        token_mask: Tensor,
+        generator: Generator,
+        weights: Tensor | None = None,
+    ) -> Written:
+        """Write the tokens of what `listen` gives in two rounds, some of what was said shown to the second.
+
+        Args:
+            states: (B, U, D).
+            frame_mask: bool (B, U).
+            targets: as of `teach`.
+            token_mask: as of `teach`.
+            generator: as of `teach`.
+            weights: (B, U) to gather tokens with instead of the predicted, where it is known when each was said.
+        """
+        fired = self.predictor(states, frame_mask, token_mask.sum(dim=1), weights)
         with torch.no_grad():
             predicted = self.output(self.decoder(fired.embeddings, token_mask, states, frame_mask)).argmax(dim=-1)
         glanced = self.sampler(fired.embeddings, predicted, targets, token_mask, self.output.weight, generator)

@@ -5,9 +5,10 @@
 
 The speech encoder begins as the trained recogniser's; predictor, decoder and output layer begin at nothing, and for the first
 `--frozen-steps` they alone are trained, several times on the states of each batch. Losses: cross entropy with smoothed labels and the
-number of tokens, both of the paper, and two of ours: CTC over phones, so that the encoder keeps what it knows, and, where synthesis told
-the phones' times, the weight gathered by the end of each token. With `--retrieval-weight` above 0 each step also speaks contexts and joins
-InfoNCE of their questions, the paper's third loss: begin that run with `--start`, the folder of one without.
+number of tokens, both of the paper, and two of ours: CTC over phones, so that the encoder keeps what it knows, and the distance of the
+predictor's weights to those that would fire where each token ends, as the best path through that CTC tells. With `--aligned-steps` tokens
+are at first gathered by these. With `--retrieval-weight` above 0 each step also speaks contexts and joins InfoNCE of their questions, the
+paper's third loss: begin that run with `--start`, the folder of one without.
 
 Hu et al. 2025, "CLSR" (arXiv 2511.09282); Gao et al. 2022, "Paraformer". The output layer knows `--num-words` of the text encoder's
 WordPieces, since a few hours of speech have most of them seldom or never; other words are spelled in shorter pieces. Minimum word error
@@ -105,6 +106,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows = WordRows(tokenizer, known_words(arguments, tokenizer, list(shares), phones), phones)
     training = PublishedTraining(
         frozen_steps=0 if arguments.start is not None else arguments.frozen_steps,
+        aligned_steps=0 if arguments.start is not None else arguments.aligned_steps,
         reuse=arguments.reuse,
         encoder_factor=arguments.encoder_factor,
         retrieval_weight=arguments.retrieval_weight,
@@ -153,6 +155,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--peak-rate", type=float, default=1e-3)
     parser.add_argument("--encoder-factor", type=float, default=0.3)
     parser.add_argument("--frozen-steps", type=int, default=200, help="not with --start")
+    parser.add_argument("--aligned-steps", type=int, default=0, help="not with --start; until then tokens are gathered by their true ends")
     parser.add_argument("--reuse", type=int, default=3)
     parser.add_argument("--batch-s", type=float, default=110.0)
     retrieval = parser.add_argument_group("retrieval", "with --retrieval-weight above 0")

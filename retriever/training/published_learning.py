@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from retriever.clsr import as_said
-from retriever.nets.cif import Fired
+from retriever.features import FRAME_SAMPLES
 from retriever.nets.clsr import CifWordPieces, ClsrConfig, WordPieceClsr, Written, pooled
 from retriever.nets.losses import (
     ContrastiveConfig,
@@ -28,7 +28,8 @@ from retriever.nets.losses import (
 from retriever.nets.recogniser import Recogniser
 from retriever.training.frame import RATE_FACTOR, Trainer
 from retriever.training.joint_batches import Speaker, padded
-from retriever.training.published_targets import Targets, WordRows
+from retriever.training.phone_times import Spans, phone_spans
+from retriever.training.published_targets import Targets, WordRows, even_weights
 from retriever.training.spoken_pairs import PairBatches
 from retriever.training.utterances import OUTPUT, Batch
 
@@ -41,17 +42,19 @@ class PublishedTraining:
         frozen_steps: at the beginning, in which the speech encoder does not learn.
         reuse: how often the rest learns from the states of one batch in those steps, each time with other tokens shown.
         encoder_factor: of the rate, for the speech encoder.
-        alignment_weight: of the tokens' ends; ours.
+        aligned_steps: at the beginning, in which tokens are gathered by their true ends, as CTC finds them, not by the predicted ones.
+        alignment_weight: of the predictor's distance to the true ends; ours.
         ctc_weight: of CTC over phones within the recogniser's part; ours.
         quantity_weight: alpha of the paper.
         retrieval_weight: beta of the paper; recognition gets what both leave.
     """
 
     frozen_steps: int = 200
+    aligned_steps: int = 0
     reuse: int = 3
     encoder_factor: float = 0.3
     smoothing: float = 0.1
-    alignment_weight: float = 0.3
+    alignment_weight: float = 1.0
     ctc_weight: float = 0.3
     quantity_weight: float = 0.3
     retrieval_weight: float = 0.0
@@ -115,14 +118,17 @@ class Stage:
         """Take one step and return its losses."""
         step, device = self.trainer.step, self.trainer.device
         frozen = step < self.training.frozen_steps
-        targets = self.rows.of_utterances(batch.said).to(device)
         self.trainer.prepare()
         with torch.autocast(device.type, torch.bfloat16), torch.set_grad_enabled(not frozen):
             states, frame_mask = self.net.listen(batch.features.to(device), batch.mask.to(device))
+        targets = self.rows.of_utterances(batch.said, self._phone_spans(states, frame_mask, batch))
+        true_weights = even_weights(targets, frame_mask.cpu(), FRAME_SAMPLES).to(device)
+        targets = targets.to(device)
         told: dict[str, float] = {}
         for turn in range(self.training.reuse if frozen else 1):
-            _, terms = self._write(states, frame_mask, targets, turn)
-            aligned = terms.pop("alignment")
+            given = true_weights if step < self.training.aligned_steps else None
+            _, terms = self._write(states, frame_mask, targets, turn, given)
+            aligned = alignment_loss(self.net.predictor.weigh(states.float(), frame_mask), true_weights, targets)
             if not frozen:
                 terms["ctc"] = self._ctc(states, frame_mask, batch)
             weights = replace(self.training.weights, ctc=0.0) if frozen else self.training.weights
@@ -141,8 +147,7 @@ class Stage:
         targets = self.rows.of_texts(heard.contexts).to(device)
         with torch.autocast(device.type, torch.bfloat16):
             states, frame_mask = self.net.listen(heard.features.to(device), heard.mask.to(device))
-        written, terms = self._write(states, frame_mask, targets, self.training.reuse)
-        terms.pop("alignment")
+        written, terms = self._write(states, frame_mask, targets, self.training.reuse, None)
         vectors = self.net.read(replace(written, logits=written.logits.float())).vectors
         questions = spoken.questions(self.net, heard.questions, device)
         numbers = {context: number for number, context in enumerate(heard.contexts)}
@@ -153,17 +158,24 @@ class Stage:
         recall = (nearest == torch.arange(len(questions), device=device)).float().mean().item()
         return {**{f"pairs' {name}": term.item() for name, term in terms.items()}, "recall": recall}
 
-    def _write(self, states: Tensor, frame_mask: Tensor, targets: Targets, turn: int) -> tuple[Written, dict[str, Tensor]]:
+    @torch.no_grad()
+    def _phone_spans(self, states: Tensor, frame_mask: Tensor, batch: Batch) -> list[Spans]:
+        """Return when the phones of each utterance were said, as the network itself hears it."""
+        lengths = (frame_mask.sum(dim=1) * self.net.outputs_per_frame).tolist()
+        log_probs = self.net.phone_log_probs(states.float()).float().cpu().numpy()
+        return phone_spans(log_probs, lengths, [one.phones for one in batch.said], OUTPUT)
+
+    def _write(
+        self, states: Tensor, frame_mask: Tensor, targets: Targets, turn: int, given: Tensor | None
+    ) -> tuple[Written, dict[str, Tensor]]:
         """Write what was said and return the losses of it."""
         generator = torch.Generator(states.device).manual_seed((self.training.seed * 1_000_003 + self.trainer.step) * 64 + turn)
         with torch.autocast(states.device.type, torch.bfloat16):
-            written = self.net.write_taught(states, frame_mask, targets.rows, targets.mask, generator)
-        num_target = targets.mask.sum(dim=1)
+            written = self.net.write_taught(states, frame_mask, targets.rows, targets.mask, generator, given)
         logits = written.logits.float()
         return written, {
             "cross_entropy": label_smoothed_cross_entropy(logits, targets.rows, targets.known, self.training.smoothing),
-            "quantity": quantity_loss(written.fired.quantity, num_target),
-            "alignment": alignment_loss(written.fired, targets, self.net.source.cif.threshold),
+            "quantity": quantity_loss(written.fired.quantity, targets.mask.sum(dim=1)),
         }
 
     def _ctc(self, states: Tensor, frame_mask: Tensor, batch: Batch) -> Tensor:
@@ -176,12 +188,8 @@ class Stage:
         return losses.sum() / num_phones.sum()
 
 
-def alignment_loss(fired: Fired, targets: Targets, threshold: float) -> Tensor:
-    """Return how far, in tokens, the weight gathered by a token's true end is from its number; the mean over ends that are known."""
-    frame_samples = OUTPUT * 2
-    known = (targets.ends >= 0) & targets.mask
-    gathered = fired.weights.cumsum(dim=1) / threshold  # (B, U)
-    places = (targets.ends.clamp(min=0) // frame_samples).clamp(max=gathered.shape[1] - 1)
-    numbers = torch.arange(1, known.shape[1] + 1, device=known.device)
-    distances = functional.smooth_l1_loss(gathered.gather(1, places), numbers.expand_as(places).to(gathered.dtype), reduction="none")
-    return distances[known].sum() / known.sum().clamp(min=1)
+def alignment_loss(weights: Tensor, true_weights: Tensor, targets: Targets) -> Tensor:
+    """Return the mean over tokens of how far predicted weights of frames (B, U) are from the true ones, of sounds whose ends are known."""
+    known = true_weights.any(dim=1)
+    distance = (weights - true_weights).abs().sum(dim=1)[known].sum()
+    return distance / targets.mask[known].sum().clamp(min=1)

@@ -4,7 +4,7 @@ The output layer may know a part of the text encoder's vocabulary only, chosen s
 often: a word is then spelled in the longest of them that fit, as the tokeniser does with all. Row 0 stands for what cannot be spelled; it
 is never trained towards.
 
-Shapes: B utterances, N tokens.
+Shapes: B utterances, U frames of 60 ms, N tokens.
 """
 
 import re
@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
 from retriever.training.joint_batches import padded
+from retriever.training.phone_times import Spans
 from retriever.training.utterances import NO_TARGET, PhoneTargets, Utterance
 
 OTHER: Final = 0  # the row of what cannot be spelled
@@ -85,10 +87,10 @@ class WordRows:
         self._speller = Speller(name for name, row in self._rows.items() if row != OTHER)
         self._phones = phones
 
-    def of_utterances(self, said: Sequence[Utterance]) -> Targets:
-        """Return the targets of what was said, with ends where synthesis told those of the phones."""
+    def of_utterances(self, said: Sequence[Utterance], spans: Sequence[Spans]) -> Targets:
+        """Return the targets of what was said, with their ends by the spans of its phones, in samples; none where these are unknown."""
         spelled = [self._spell(one.text) for one in said]
-        return self._targets(spelled, [self._ends(one, words) for one, words in zip(said, spelled, strict=True)])
+        return self._targets(spelled, [self._ends(*one) for one in zip(said, spelled, spans, strict=True)])
 
     def of_texts(self, texts: Sequence[str]) -> Targets:
         """Return the targets of texts alone."""
@@ -106,11 +108,10 @@ class WordRows:
         rows, mask = padded([[self._rows.get(piece, OTHER) for word in words for piece, _ in word] for words in spelled])
         return Targets(rows, mask, padded(ends)[0].masked_fill(~mask, NO_TARGET))
 
-    def _ends(self, one: Utterance, spelled: list[list[tuple[str, int]]]) -> list[int]:
+    def _ends(self, one: Utterance, spelled: list[list[tuple[str, int]]], spans: Spans) -> list[int]:
         """Return the end of each token: of its word by the phones, within the word by its letters."""
         counts = [len(self._phones.of_text(word) or ()) for word in one.text.split()]
-        spans = [(start, end) for phone, start, end in zip(one.aligned, (0, *one.ends), one.ends, strict=False) if phone]
-        if not one.ends or sum(counts) != len(spans):  # said otherwise than the lexicon has it: which phone ends a word is not known
+        if sum(counts) != len(spans):  # said otherwise than the lexicon has it, or not found: which phone ends a word is not known
             return [NO_TARGET] * sum(map(len, spelled))
         firsts = [sum(counts[:number]) for number in range(len(counts) + 1)]
         ends = []
@@ -118,6 +119,19 @@ class WordRows:
             begin, end = spans[first][0], spans[last - 1][1]
             ends += [round(begin + (end - begin) * letter / word[-1][1]) for _, letter in word]
         return ends
+
+
+def even_weights(targets: Targets, frame_mask: Tensor, frame_samples: int) -> Tensor:
+    """Return weights of frames (B, U) whose sum reaches each token's number at its end; zero for sounds whose ends are not known."""
+    weights = torch.zeros(frame_mask.shape)
+    for row, ends, num, frames in zip(
+        weights, targets.ends.tolist(), targets.mask.sum(dim=1).tolist(), frame_mask.sum(dim=1).tolist(), strict=True
+    ):
+        if num and ends[0] != NO_TARGET:
+            places = np.minimum([0, *ends[:num]], frames * frame_samples)
+            reached = np.interp(np.arange(frames + 1) * frame_samples, places, np.arange(num + 1))
+            row[:frames] = torch.from_numpy(np.diff(reached))
+    return weights
 
 
 def choose_words(tokenizer: Tokenizer, texts: Iterable[str], num_words: int) -> tuple[int, ...]:

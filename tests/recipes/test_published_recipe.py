@@ -17,7 +17,7 @@ from tokenizers import Tokenizer  # noqa: E402
 
 from retriever import ngram_model, pronunciations  # noqa: E402
 from retriever.checkpoint import save_weights  # noqa: E402
-from retriever.nets.cif import CifConfig, Fired  # noqa: E402
+from retriever.nets.cif import CifConfig  # noqa: E402
 from retriever.nets.clsr import CifWordPieces, ClsrConfig  # noqa: E402
 from retriever.nets.paraformer import ParaformerConfig  # noqa: E402
 from retriever.nets.recogniser import Recogniser, RecogniserConfig  # noqa: E402
@@ -32,7 +32,7 @@ from retriever.training.published import main  # noqa: E402
 from retriever.training.published_learning import PublishedTraining, Stage, WordPieceLearner, alignment_loss  # noqa: E402
 from retriever.training.published_measure import measured  # noqa: E402
 from retriever.training.published_retriever import Piece, load_published, words_of  # noqa: E402
-from retriever.training.published_targets import OTHER, Speller, Targets, WordRows, choose_words  # noqa: E402
+from retriever.training.published_targets import OTHER, Speller, Targets, WordRows, choose_words, even_weights  # noqa: E402
 from retriever.training.utterances import NO_TARGET, BatchConfig, Batches, PhoneTargets, Utterance, read_source  # noqa: E402
 
 TONES = {"one": 400.0, "two": 1_100.0, "three": 2_600.0}
@@ -105,7 +105,7 @@ def test_it_learns_to_write_two_utterances_and_how_many_tokens_they_have(made: P
     recogniser.load_state_dict(load_file(made / "recogniser/average.safetensors"))
     net = WordPieceLearner(ClsrConfig(source, TextEncoderConfig(**TEXT)), source, recogniser)
     net.words.copy_(torch.tensor(rows.words))
-    training = PublishedTraining(frozen_steps=5, reuse=2, encoder_factor=1.0)
+    training = PublishedTraining(frozen_steps=5, aligned_steps=60, reuse=2, encoder_factor=1.0)
     trainer = Trainer(net, Schedule(120, 60, 5, 5e-3), made / "out", {"config": asdict(net.config)}, net.rate_groups(1.0))
     stage = Stage(net, trainer, rows, training)
     batches = Batches(
@@ -182,14 +182,18 @@ def test_the_retrieval_loss_joins_a_run_that_begins_with_another(made: Path) -> 
 
 def test_words_end_where_their_phones_do_and_tokens_within_by_letters(tokenizer: Tokenizer) -> None:
     phones = PhoneTargets(["f", "ih", "ng"], {"fishing": (1, 2, 3), "is": (2,)})
-    one = Utterance(Path("x"), 0, 48_000, "fishing is", "v", (1, 2, 3, 2), (0, 1, 2, 3, 0, 2), (1_000, 2_000, 3_000, 8_000, 9_000, 10_000))
-    other = Utterance(Path("x"), 0, 48_000, "is fishing", "v", (2, 1, 2), (0, 2, 1, 2), (1, 2, 3, 4))
+    one = Utterance(Path("x"), 0, 48_000, "fishing is", "v", (1, 2, 3, 2), (), ())
+    other = Utterance(Path("x"), 0, 48_000, "is fishing", "v", (2, 1, 2), (), ())
     numbers = tokenizer.get_vocab()
-    words = [numbers[name] for name in ("[UNK]", "fish", "##ing")]
-    targets = WordRows(tokenizer, words, phones).of_utterances([one, other])
+    rows = WordRows(tokenizer, [numbers[name] for name in ("[UNK]", "fish", "##ing")], phones)
+    found = [(1_000, 2_000), (2_000, 3_000), (3_000, 8_000), (9_000, 10_000)]
+    targets = rows.of_utterances([one, other], [found, found[:3]])
     assert targets.ends.tolist() == [[5_000, 8_000, 10_000], [NO_TARGET] * 3]  # of the second, which phones are whose is not certain
     assert targets.rows.tolist() == [[1, 2, OTHER], [OTHER, 1, 2]]
     assert targets.known.tolist() == [[True, True, False], [False, True, True]]
+    weights = even_weights(targets, torch.ones(2, 12, dtype=torch.bool), 1_000)
+    assert weights[0].cumsum(dim=0)[[4, 7, 9, 11]].tolist() == pytest.approx([1, 2, 3, 3])
+    assert weights[1].sum() == 0
 
 
 def test_with_the_whole_vocabulary_words_are_spelled_as_the_tokeniser_does(tokenizer: Tokenizer) -> None:
@@ -212,22 +216,12 @@ def test_the_words_chosen_are_few_and_spell_everything(tokenizer: Tokenizer) -> 
     assert len(WordRows(tokenizer, more, PhoneTargets([], {})).pieces(texts[0])) < len(rows.pieces(texts[0]))
 
 
-def test_the_weight_gathered_by_a_tokens_end_is_its_number() -> None:
-    mask = torch.ones(1, 2, dtype=torch.bool)
-    targets = Targets(torch.ones(1, 2, dtype=torch.int64), mask, torch.tensor([[2 * 960 - 1, NO_TARGET]]))
-
-    def loss(weights: list[float]) -> float:
-        none = torch.zeros(0)
-        return alignment_loss(Fired(none, mask, torch.tensor([weights]), none, none, none), targets, 1.0).item()
-
-    assert loss([0.4, 0.6, 0.9]) == pytest.approx(0.0, abs=1e-6)
-    assert loss([0.4, 0.1, 1.9]) == pytest.approx(0.125)
-    assert (
-        alignment_loss(
-            Fired(mask.float(), mask, torch.ones(1, 3), mask, mask, mask), Targets(targets.rows, mask, torch.full((1, 2), NO_TARGET)), 1.0
-        )
-        == 0
-    )
+def test_the_predictor_is_measured_against_true_ends_where_they_are_known() -> None:
+    mask = torch.ones(2, 2, dtype=torch.bool)
+    targets = Targets(torch.ones(2, 2, dtype=torch.int64), mask, torch.zeros(2, 2, dtype=torch.int64))
+    true = torch.tensor([[0.5, 0.5, 1.0], [0.0, 0.0, 0.0]])
+    assert alignment_loss(torch.tensor([[0.5, 0.3, 1.0], [9.0, 9.0, 9.0]]), true, targets).item() == pytest.approx(0.1)
+    assert alignment_loss(true, torch.zeros(2, 3), targets) == 0
 
 
 def test_pieces_make_words_with_apostrophes_and_times() -> None:
