@@ -5,6 +5,7 @@ import threading
 from dataclasses import dataclass, field
 from functools import cache
 
+import numpy as np
 import streamlit as st
 
 from app.build import build_app, build_parts
@@ -12,7 +13,7 @@ from app.service import SpokenQA
 from app.settings import Settings, load_settings
 from app.web.uploads import Uploads
 from generator.errors import GeneratorError
-from retriever.domain import Question
+from retriever.domain import SAMPLE_RATE_HZ, Audio, Question
 from retriever.errors import RetrieverError
 
 
@@ -67,7 +68,12 @@ def warm_up() -> None:
 
     def load() -> None:
         try:
-            served().qa.retriever.encode(Question(text="warm up"))
+            qa = served().qa
+            qa.retriever.encode(Question(text="warm up"))
+            if (
+                served().settings.retriever.kind == "clsr"
+            ):  # the cascade's processes would keep 100 MB each for questions that may never come
+                qa.retriever.encode(Question(audio=Audio(np.zeros(SAMPLE_RATE_HZ, np.float32))))
         except (RetrieverError, GeneratorError):
             return  # the page says so when a question is asked
 
