@@ -333,15 +333,17 @@ def test_where_the_judging_process_dies_the_error_says_so_and_leaves_no_process(
     dying.write_text("import sys; sys.stdin.buffer.read(100_000); sys.exit(3)")
     monkeypatch.setattr(judging, "__file__", str(dying))
     blocks = (np.zeros(SAMPLE_RATE_HZ, np.float32) for _ in range(100))
+    before = psutil.Process().children()
     with pytest.raises(SegmentationFailed, match="exit status"):
         list(PauseSegmenter(CONFIG).spans(blocks))
-    assert not psutil.Process().children()
+    assert psutil.Process().children() == before
 
 
 def test_who_wants_no_more_spans_leaves_no_process(sentences: list[Samples]) -> None:
     sound = np.resize(np.concatenate(sentences), 2 * segmentation.APART_SAMPLES)
+    before = psutil.Process().children()
     spans = PauseSegmenter(CONFIG).spans(sound[place : place + 16_000] for place in range(0, len(sound), 16_000))
     next(spans)
-    assert psutil.Process().children()
+    assert len(psutil.Process().children()) == len(before) + 1
     del spans
-    assert not psutil.Process().children()
+    assert psutil.Process().children() == before
