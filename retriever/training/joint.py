@@ -18,17 +18,12 @@ import argparse
 import itertools
 import json
 import logging
-import signal
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
-from torch import nn
 
 from retriever.checkpoint import BERT_NAMES, BERT_UNUSED, load_weights
 from retriever.clsr import as_said
@@ -37,10 +32,11 @@ from retriever.nets.clsr import ClsrConfig, HypothesisClsr, PhoneCtcHypotheses
 from retriever.nets.losses import ContrastiveConfig, LossWeights, Terms, ctc_loss, info_nce, mwer_loss, same_context, total_loss
 from retriever.nets.text_encoder import TextEncoderConfig
 from retriever.pronunciations import FILE_NAME, Pronunciations
+from retriever.training import frame
 from retriever.training.augmentation import Augmentation, AugmentationConfig
 from retriever.training.export_recogniser import load_recogniser
 from retriever.training.joint_batches import Lexicon, Reader, Speaker, SpokenBatch, word_errors
-from retriever.training.recogniser import losses_of, replace_file
+from retriever.training.recogniser import losses_of
 from retriever.training.spoken_pairs import PairBatches, read_pairs
 from retriever.training.utterances import Batch, BatchConfig, Batches, PhoneTargets
 
@@ -75,10 +71,18 @@ class JointTraining:
     rehearsal_weight: float = 1.0
     averaging: float = 0.99
 
-    def rate(self, step: int) -> float:
-        """Return the learning rate at a step, counted from 0: a straight rise, then a straight fall to nothing."""
-        rest = (self.steps - step) / max(1, self.steps - self.warmup_steps)
-        return self.peak_rate * min((step + 1) / self.warmup_steps, rest)
+    @property
+    def schedule(self) -> frame.Schedule:
+        """A straight rise of the rate, then a straight fall to nothing."""
+        return frame.Schedule(
+            self.steps,
+            max(1, self.steps - self.warmup_steps),
+            self.warmup_steps,
+            self.peak_rate,
+            self.weight_decay,
+            self.max_gradient,
+            self.averaging,
+        )
 
     @property
     def weights(self) -> LossWeights:
@@ -86,65 +90,42 @@ class JointTraining:
         return LossWeights(alpha=0.0, beta=self.retrieval_weight, cross_entropy=0.0, mwer=self.mwer_weight, ctc=1.0)
 
 
-@dataclass(frozen=True, slots=True)
-class Losses:
-    """Of one step, as numbers."""
+class Trainer(frame.Trainer):
+    """The joint model; what is trained and kept is its recogniser."""
 
-    ctc: float
-    contrastive: float
-    mwer: float
-    recall: float  # share of questions whose own context is the nearest of the batch
-
-
-class Trainer:
-    """The joint model, its optimiser, the running average of the recogniser's weights, and the folder they are kept in."""
-
-    def __init__(self, net: HypothesisClsr, reader: Reader, training: JointTraining, folder: Path) -> None:
-        self.net = net
+    def __init__(self, joint: HypothesisClsr, reader: Reader, training: JointTraining, folder: Path) -> None:
+        record = {"training": asdict(training), "config": asdict(joint.recogniser.config)}
+        super().__init__(joint.recogniser, training.schedule, folder, record)
+        self.joint = joint
         self.reader = reader
         self.training = training
-        self.folder = folder
-        self.step = 0
-        self.heard_s = 0.0
-        self.device = next(net.parameters()).device
-        recogniser = net.recogniser
-        self._optimiser = torch.optim.AdamW(recogniser.parameters(), 0.0, (0.9, 0.98), weight_decay=training.weight_decay)
-        self.average = {name: tensor.detach().clone() for name, tensor in recogniser.state_dict().items()}
 
-    def learn(self, batch: SpokenBatch, rehearsed: Batch | None) -> Losses:
-        """Take one step."""
-        training = self.training
-        for group in self._optimiser.param_groups:
-            group["lr"] = training.rate(self.step)
-        self.net.recogniser.train()
+    def learn(self, batch: SpokenBatch, rehearsed: Batch | None) -> dict[str, float]:
+        """Take one step and return its losses, and the share of questions whose own context is the nearest of the batch."""
+        self.prepare()
         terms, recall = self._terms(batch)
-        total_loss(terms, training.weights).backward()  # type: ignore[no-untyped-call]
+        total_loss(terms, self.training.weights).backward()  # type: ignore[no-untyped-call]
+        heard_s = float(batch.mask.sum()) / 100
         if rehearsed is not None:
             with torch.autocast(self.device.type, torch.bfloat16):
-                output = self.net.recogniser(rehearsed.features.to(self.device), rehearsed.mask.to(self.device))
-            (training.rehearsal_weight * losses_of(output, rehearsed).ctc).backward()  # type: ignore[no-untyped-call]
-            self.heard_s += rehearsed.duration_s
-        size = nn.utils.clip_grad_norm_(self.net.recogniser.parameters(), training.max_gradient)
-        if bool(torch.isfinite(size)):
-            self._optimiser.step()
-        self._optimiser.zero_grad(set_to_none=True)
-        self.step += 1
-        self.heard_s += float(batch.mask.sum()) / 100
-        self._take_average()
-        ctc, contrastive, mwer = (term.item() if term is not None else 0.0 for term in (terms.ctc, terms.contrastive, terms.mwer))
-        return Losses(ctc, contrastive, mwer, recall)
+                output = self.joint.recogniser(rehearsed.features.to(self.device), rehearsed.mask.to(self.device))
+            (self.training.rehearsal_weight * losses_of(output, rehearsed).ctc).backward()  # type: ignore[no-untyped-call]
+            heard_s += rehearsed.duration_s
+        self.update(heard_s)
+        named = {"ctc": terms.ctc, "contrastive": terms.contrastive, "mwer": terms.mwer}
+        return {**{name: term.item() for name, term in named.items() if term is not None}, "recall": recall}
 
     def _terms(self, batch: SpokenBatch) -> tuple[Terms, float]:
         training = self.training
         with torch.autocast(self.device.type, torch.bfloat16):
-            output = self.net.recogniser(batch.features.to(self.device), batch.mask.to(self.device))
+            output = self.joint.recogniser(batch.features.to(self.device), batch.mask.to(self.device))
         heard = [row[real].numpy() for row, real in zip(output.log_probs.detach().float().cpu(), output.mask.cpu(), strict=True)]
         hypotheses = self.reader.search.search(heard, training.num_hypotheses)
         proposals = self.reader.proposals(hypotheses, self.device)
         with torch.no_grad():
-            vectors = self.net.read(*self.reader.tokens([[one.text for one in some] for some in hypotheses], self.device))
-            questions = self.net.read(*self.reader.tokens([[as_said(one) for one in batch.questions]], self.device))[0]
-        chosen = self.net(output, proposals, vectors)
+            vectors = self.joint.read(*self.reader.tokens([[one.text for one in some] for some in hypotheses], self.device))
+            questions = self.joint.read(*self.reader.tokens([[as_said(one) for one in batch.questions]], self.device))[0]
+        chosen = self.joint(output, proposals, vectors)
         numbers = {context: number for number, context in enumerate(batch.contexts)}
         same = same_context(torch.tensor([numbers[context] for context in batch.contexts], device=self.device))
         contrastive = info_nce(questions, chosen.vectors, ContrastiveConfig(training.temperature), same)
@@ -154,34 +135,6 @@ class Trainer:
         nearest = (questions @ chosen.vectors.detach().T).argmax(dim=1)
         recall = (nearest == torch.arange(len(questions), device=self.device)).float().mean().item()
         return Terms(contrastive=contrastive, mwer=mwer, ctc=ctc), recall
-
-    def _take_average(self) -> None:
-        keep = min(self.training.averaging, self.step / (self.step + 10))
-        with torch.no_grad():
-            for name, tensor in self.net.recogniser.state_dict().items():
-                self.average[name].lerp_(tensor, 1 - keep)
-
-    def save(self) -> None:
-        """Keep everything; the last file written makes it count."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        recogniser = self.net.recogniser
-        replace_file(self.folder / "net.safetensors", lambda path: save_file(recogniser.state_dict(), path))
-        replace_file(self.folder / "average.safetensors", lambda path: save_file(self.average, path))
-        replace_file(self.folder / "optimiser.pt", lambda path: torch.save(self._optimiser.state_dict(), path))
-        state = {"step": self.step, "heard_s": self.heard_s, "training": asdict(self.training), "config": asdict(recogniser.config)}
-        replace_file(self.folder / "state.json", lambda path: path.write_text(json.dumps(state, indent=1)))
-
-    def resume(self) -> bool:
-        """Go on from the folder's checkpoint, if there is one."""
-        if not (self.folder / "state.json").is_file():
-            return False
-        state = json.loads((self.folder / "state.json").read_text())
-        self.step, self.heard_s = state["step"], state["heard_s"]
-        self.net.recogniser.load_state_dict(load_file(self.folder / "net.safetensors"))
-        self.average = {name: tensor.to(self.device) for name, tensor in load_file(self.folder / "average.safetensors").items()}
-        if (self.folder / "optimiser.pt").is_file():  # left behind when weights travel
-            self._optimiser.load_state_dict(torch.load(self.folder / "optimiser.pt", weights_only=True))
-        return True
 
 
 def load_joint(arguments: argparse.Namespace, training: JointTraining) -> tuple[HypothesisClsr, Reader, Lexicon]:
@@ -202,22 +155,12 @@ def load_joint(arguments: argparse.Namespace, training: JointTraining) -> tuple[
 
 def train(trainer: Trainer, speaker: Speaker, pairs: PairBatches, rehearsal: Iterator[Batch] | None, arguments: argparse.Namespace) -> None:
     """Train until the last step, a signal, or the time is up."""
-    stopped: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _: stopped.append(number))
-    begun = saved = time.monotonic()
-    sums = np.zeros(4)
-    while trainer.step < trainer.training.steps and not stopped and time.monotonic() - begun < arguments.minutes * 60:
+
+    def learn() -> dict[str, float]:
         batch = speaker.batch(pairs.draw(trainer.step), trainer.step)
-        losses = trainer.learn(batch, next(rehearsal) if rehearsal is not None else None)
-        sums += (losses.ctc, losses.contrastive, losses.mwer, losses.recall)
-        if trainer.step % arguments.log_every == 0:
-            log.info("step %d: ctc %.3f, contrastive %.3f, mwer %.3f, recall %.2f", trainer.step, *(sums / arguments.log_every))
-            sums = np.zeros(4)
-        if time.monotonic() - saved > arguments.save_minutes * 60:
-            trainer.save()
-            saved = time.monotonic()
-    trainer.save()
+        return trainer.learn(batch, next(rehearsal) if rehearsal is not None else None)
+
+    frame.train(trainer, learn, frame.Pace(arguments.minutes, arguments.save_minutes, arguments.log_every))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -25,8 +25,6 @@ from retriever.training import frame
 from retriever.training.augmentation import Augmentation, AugmentationConfig
 from retriever.training.utterances import NO_TARGET, Batch, BatchConfig, Batches, PhoneTargets, Utterance, features_of, read_source
 
-replace_file = frame.replace_file  # for stages that still ask for it here
-
 
 @dataclass(frozen=True, slots=True)
 class Schedule(frame.Schedule):
