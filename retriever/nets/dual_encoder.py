@@ -83,7 +83,15 @@ class DualEncoder(nn.Module):
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
         """Return (B, D) in float32 of filter banks (B, T, M) with mask (B, T)."""
+        return self.project(*self.hear(features, mask))
+
+    def hear(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the encoder's states (B, U, C) and their mask (B, U)."""
         frames, frame_mask = self.frontend(features, mask)
-        pooled = self.pooling(self.encoder(frames, frame_mask), frame_mask)
+        return self.encoder(frames, frame_mask), frame_mask
+
+    def project(self, states: Tensor, frame_mask: Tensor) -> Tensor:
+        """Return (B, D) in float32 of states (B, U, C) with mask (B, U)."""
+        pooled = self.pooling(states, frame_mask)
         vectors: Tensor = self.output(functional.gelu(self.narrow(pooled)))
         return functional.normalize(vectors.float(), dim=-1)

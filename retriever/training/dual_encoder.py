@@ -40,8 +40,9 @@ from retriever.nets.text_encoder import TextEncoder, TextEncoderConfig
 from retriever.ngram_model import NgramModel
 from retriever.pronunciations import Pronunciations
 from retriever.training.augmentation import Augmentation, AugmentationConfig, Sound
+from retriever.training.dual_head import SAME, HeadTraining, HeardStates, hear, teach_head
 from retriever.training.export_recogniser import load_recogniser
-from retriever.training.frame import RATE_FACTOR, Pace, Schedule, Trainer, train
+from retriever.training.frame import RATE_FACTOR, STATE, Pace, Schedule, Trainer, train
 from retriever.training.joint_batches import Lexicon, Speaker, SpokenBatch
 from retriever.training.speech_shards import SpeechShard, open_shards
 from retriever.training.spoken_pairs import PairBatches, read_pairs
@@ -50,8 +51,8 @@ from retriever.training.utterances import features_of
 
 KIND: Final = "dual-encoder"  # what a checkpoint calls itself
 PAUSE: Final = np.zeros(4_800, np.float32)  # 0.3 s between the clips of a passage
+HEAD_PART: Final = 48  # passages read at once for the head
 PART: Final = 6  # sounds of a batch that go through together
-SAME: Final = 0.99  # cosine from which on two texts are one: that is no negative
 
 log = logging.getLogger(__name__)
 
@@ -217,6 +218,25 @@ def load_stage(arguments: argparse.Namespace, schedule: Schedule, training: Dual
     return DualStage(trainer, net, Teacher(text_encoder, Tokenizer.from_file(str(arguments.tokenizer)), device), training)
 
 
+def begin_with_head(stage: DualStage, arguments: argparse.Namespace) -> None:
+    """Teach the head on undistorted passages before the first step."""
+    passages = PassageBatches(arguments.speech, _shares(arguments.shares), None, arguments.max_passage_s)
+    states: list[Tensor] = []
+    texts = []
+    for number in range(-(-arguments.head_passages // HEAD_PART)):
+        heard = passages.draw(number, HEAD_PART, arguments.seed + 1)
+        for rows in torch.split(heard.mask.sum(dim=1).argsort(), PART):
+            length = int(heard.mask[rows].sum(dim=1).max())
+            states += hear(stage.net, heard.features[rows, :length].to(stage.device), heard.mask[rows, :length].to(stage.device))
+            texts.append(stage.teacher([heard.texts[row] for row in rows.tolist()]))
+    log.info("%d passages heard for the head", len(states))
+    training = HeadTraining(arguments.head_steps, temperature=arguments.temperature)
+    heard_states = HeardStates(states, torch.cat(texts))
+    teach_head(stage.net, heard_states, training, arguments.seed, lambda *told: log.info("head: step %d, loss %.3f", *told))
+    stage.trainer.restart_average()
+    stage.trainer.save()
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the command line, train, and say how often the words of held-out passages are found."""
     arguments = _parser().parse_args(argv)
@@ -224,6 +244,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     torch.manual_seed(arguments.seed)
     decay_steps = arguments.decay_steps or max(1, 2 * arguments.steps // 5)
     schedule = Schedule(arguments.steps, decay_steps, arguments.warmup_steps, arguments.peak_rate, averaging=0.98)
+    is_fresh = not (arguments.out / STATE).is_file()
     stage = load_stage(arguments, schedule, DualTraining(arguments.temperature))
     augmentation = Augmentation.of_folder(AugmentationConfig(), arguments.noise)
     passages = PassageBatches(arguments.speech, _shares(arguments.shares), augmentation, arguments.max_passage_s)
@@ -240,6 +261,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         held_out = {name: PassageBatches(arguments.speech, {name: 1.0}, None, arguments.max_passage_s) for name in names}
         return {name: stage.recall(one.draw(0, arguments.num_held_out, arguments.seed)) for name, one in held_out.items()}
 
+    if is_fresh and arguments.head_passages:
+        begin_with_head(stage, arguments)
     names = [name for name in arguments.held_out.split(",") if name]
     train(stage.trainer, learn, Pace(arguments.minutes, arguments.save_minutes, arguments.log_every), evaluate)
 
@@ -265,6 +288,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, help="checkpoints")
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--decay-steps", type=int, default=0, help="0: two fifths of the steps")
+    parser.add_argument("--head-passages", type=int, default=3_000, help="heard once to teach what is fresh before the rest; 0: not at all")
+    parser.add_argument("--head-steps", type=int, default=HeadTraining().steps)
     parser.add_argument("--warmup-steps", type=int, default=30)
     parser.add_argument("--num-pairs", type=int, default=8)
     parser.add_argument("--group-size", type=int, default=4, help="pairs of one article")

@@ -30,6 +30,7 @@ from retriever.pronunciations import PHONES, Pronunciations  # noqa: E402
 from retriever.sentence_encoder import MINILM, shipped_encoder  # noqa: E402
 from retriever.training.dual_encoder import DualTraining, HeardPassages, PassageBatches, listen, load_stage, main  # noqa: E402
 from retriever.training.dual_encoder import _parser as parser  # noqa: E402
+from retriever.training.dual_head import HeadTraining, HeardStates, hear, teach_head  # noqa: E402
 from retriever.training.frame import Schedule  # noqa: E402
 from retriever.training.joint_batches import SpokenBatch  # noqa: E402
 from retriever.training.speech_shards import Utterance, write_shard  # noqa: E402
@@ -95,8 +96,21 @@ def options(made: Path, out: str, *more: str) -> list[str]:
     }  # fmt: skip
     fixed = [part for option, name in paths.items() for part in (option, str(made / name))]
     rest = ["--tokenizer", str(MINILM / "tokenizer.json"), "--text-config", json.dumps(TEXT), "--sources", "qed", "--num-pairs", "2"]
-    sizes = ["--num-passages", "3", "--max-passage-s", "4", "--shares", "tones=1", "--held-out", "tones-dev", "--num-held-out", "4"]
-    return [*fixed, *rest, *sizes, "--flite-share", "0", "--steps", "2", *more]
+    sizes = [
+        "--num-passages",
+        "3",
+        "--max-passage-s",
+        "4",
+        "--shares",
+        "tones=1",
+        "--held-out",
+        "tones-dev",
+        "--num-held-out",
+        "4",
+        "--head-passages",
+        "4",
+    ]
+    return [*fixed, *rest, *sizes, "--head-passages", "4", "--flite-share", "0", "--steps", "2", *more]
 
 
 def run(made: Path, out: str, *more: str) -> Path:
@@ -153,6 +167,23 @@ def test_it_learns_where_the_text_encoder_puts_what_is_said(made: Path) -> None:
     assert losses[-1]["matching"] < 0.5 * losses[0]["matching"]
     assert stage.recall(tones) == 1.0
     assert stage.memory.shape == (4, 384)
+
+
+def test_the_head_learns_over_an_encoder_that_stays(made: Path) -> None:
+    net = load_stage(parser().parse_args(options(made, "head")), Schedule(1, 1), DualTraining()).net
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    tones, told = heard([0, 5, 10, 15, 20, 25]), []
+    texts = torch.nn.functional.normalize(torch.randn(6, 384), dim=1)
+    states = hear(net, tones.features, tones.mask)
+    assert [len(one) for one in states] == [25] * 6  # 150 frames of 10 ms
+    training = HeadTraining(steps=200, batch_size=4)
+    teach_head(net, HeardStates(states, texts), training, 0, lambda step, loss: told.append((step, loss)))
+    assert [step for step, _ in told] == [50, 100, 150, 200]
+    assert told[-1][1] < 0.5 * told[0][1]
+    with torch.no_grad():
+        assert (net.eval()(tones.features, tones.mask) @ texts.T).argmax(dim=1).tolist() == list(range(6))
+    changed = {name.split(".")[0] for name, tensor in net.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed == {"pooling", "narrow", "output"}
 
 
 def test_the_order_in_which_sounds_are_heard_does_not_change_whose_vector_is_whose(made: Path) -> None:
