@@ -152,7 +152,7 @@ def training_texts(data: Path) -> list[Words]:
     answering = {one.sentence for one in further}
     near = [words for number, words in enumerate(sentences) if any(number + step in answering for step in (-1, 0, 1))]
     passages = [list(dict.fromkeys(one.passage for one in asked if (one.source == "new_wiki") is wiki)) for wiki in (True, False)]
-    questions = [one.question for one in [*asked, *further]]
+    questions = [*(one.question for one in asked), *(one.question for one in further)]
     texts = [*passages[0][::2], *near[:1500], *questions[::4], *passages[0][1::2], *near[1500:], *passages[1], *questions]
     return [text for text in dict.fromkeys(texts) if len(text) >= SEEN_WORDS]
 
