@@ -34,6 +34,7 @@ from retriever.errors import (
     UnreadableAudio,
     UnsupportedFormat,
 )
+from retriever.pipes import widen
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +85,7 @@ class AudioStream:
                 raise UnsupportedFormat(f"{self._name} is not a sound file but {foreign}")
             self._process = _start_decoder(descriptor, limits)
             self._pipe = cast(IO[bytes], self._process.stdout)
+            widen(self._pipe)  # it decodes on while this process is kept from its turn
             try:
                 self.probe = self._start()
                 self._is_cut = magic.is_cut(self.probe.container, descriptor)

