@@ -44,7 +44,7 @@ def measured(net: WordPieceClsr, tokenizer: Tokenizer, speech: Path, phones: Pho
     for folder in sorted(path for path in speech.iterdir() if path.name.endswith("-dev")):
         for one in read_source(folder, phones, {}):
             groups.setdefault(f"{folder.name} {one.voice.split('-')[0]}", []).append(one)
-    return {name: word_error_rates(net, tokenizer, rows, some[:max_clips]) for name, some in groups.items()}
+    return {name: word_error_rates(net, tokenizer, rows, some[:max_clips]) for name, some in groups.items() if max_clips}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
