@@ -304,20 +304,20 @@ def test_a_decoder_without_the_memory_it_needs_is_refused(tmp_path: Path, encode
 
 def test_a_decoder_that_stops_answering_is_killed(tmp_path: Path, decoders) -> None:
     path = hours_of_silence(tmp_path / "long.flac", 0.5)
-    with open_audio(path, replace(LIMITS, stall_timeout_s=0.3)) as stream:
+    with open_audio(path, replace(LIMITS, stall_timeout_s=3.0)) as stream:
         (decoder,) = decoders()
         decoder.suspend()
-        with pytest.raises(DecoderCrashed, match=r"gave nothing for 0.3 s"):
+        with pytest.raises(DecoderCrashed, match=r"gave nothing for 3.0 s"):
             list(stream)
     assert not decoder.is_running()
 
 
 def test_a_slow_listener_is_not_a_stall(tmp_path: Path, encode) -> None:
     path = encode(tmp_path / "a.wav", "pcm_s16le", tone(10))
-    with open_audio(path, replace(LIMITS, stall_timeout_s=0.4)) as stream:
+    with open_audio(path, replace(LIMITS, stall_timeout_s=2.0)) as stream:
         for i, _ in enumerate(stream):
             if i == 3:
-                signal.sigtimedwait([], 0.8)
+                signal.sigtimedwait([], 3.0)
     assert stream.num_samples == 10 * SAMPLE_RATE_HZ
 
 
