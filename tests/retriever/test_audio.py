@@ -307,7 +307,7 @@ def test_a_decoder_that_stops_answering_is_killed(tmp_path: Path, decoders) -> N
     with open_audio(path, replace(LIMITS, stall_timeout_s=3.0)) as stream:
         (decoder,) = decoders()
         decoder.suspend()
-        with pytest.raises(DecoderCrashed, match=r"gave nothing for 3.0 s"):
+        with pytest.raises(DecoderCrashed, match=r"gave nothing for 3"):
             list(stream)
     assert not decoder.is_running()
 
