@@ -24,11 +24,13 @@ from generator.spans import MAX_BRIDGE_S, PAUSE_S, CandidateSpan
 from generator.spoken_form import spoken_form
 from generator.wording import content_words
 from retriever.domain import Question, join_words, to_samples
+from retriever.lexical import STOP_WORDS
 
 MAX_ANSWER_WORDS: Final = 30  # the longest that the reader learnt
 WORD_COST: Final = np.float32(0.1)  # log-odds that each further word of a span must earn; chosen on development questions
 NUM_NEIGHBOURS: Final = 24  # words read on each side of a segment: an answer may reach across a cut
 NUM_SPANS: Final = 12  # ranked for each segment
+NUM_MORE_WORDS: Final = 4  # that an answer of grammar alone may take on one side
 CONTEXT_WORDS: Final = 40  # a moment around an answer is no longer
 TOO_LONG: Final = "The question is too long to be looked up: please ask it in fewer words."
 
@@ -209,8 +211,28 @@ def reader_moments(
 ) -> tuple[Citation, ...]:
     """Return what an answer cites: its own words, the stretch they stand in where that is more, then other places that may answer."""
     around, *others = stretches(evidence, ranked, max_moments, max_s, REACH)
-    exact = cite(evidence[ranked[0].place.rank], ranked[0].place.first, ranked[0].place.last)
+    best = ranked[0].place
+    exact = cite(evidence[best.rank], *telling(timeline(evidence[best.rank]), best.first, best.last))
     return (exact, *([around] if around.span != exact.span else []), *others)[:max_moments]
+
+
+def telling(line: Timeline, first: int, last: int) -> tuple[int, int]:
+    """Return words `first` to `last`; if those are grammar alone, with more words up to one that is not.
+
+    "How many strings?" is answered by "four", which sounds like "for": "for strings" tells a listener more.
+    """
+    words = line.words
+
+    def tells(place: int) -> bool:
+        return words[place].text.lower() not in STOP_WORDS
+
+    if any(map(tells, range(first, last))):
+        return first, last
+    after = next(filter(tells, range(last, min(len(words), last + NUM_MORE_WORDS))), None)
+    if after is not None:
+        return first, after + 1
+    before = next(filter(tells, range(first - 1, max(0, first - NUM_MORE_WORDS) - 1, -1)), first)
+    return before, last
 
 
 def stretches(

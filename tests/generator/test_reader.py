@@ -19,6 +19,7 @@ from generator.reader import (
     context_of,
     passage_of,
     reader_moments,
+    telling,
 )
 from generator.reading import WordScores
 from generator.span_scores import NEVER
@@ -176,6 +177,20 @@ def test_the_context_is_short_and_holds_the_answer(make_words, make_evidence):
     first, last = context_of(line, 50, 52, 2.0)
     assert (line.words[last - 1].end - line.words[first].start) <= to_samples(2.0)
     assert context_of(line, 0, 90, 5.0) == (0, 90)
+
+
+def test_an_answer_of_grammar_alone_takes_words_until_one_tells_something(make_words, make_evidence):
+    line = timeline(make_evidence(make_words("a violin has for strings and is held up by them for you as it is")))
+    said = [word.text for word in line.words]
+
+    def told(answer):
+        first, last = telling(line, said.index(answer), said.index(answer) + 1)
+        return " ".join(said[first:last])
+
+    assert told("for") == "for strings"
+    assert told("violin") == "violin"
+    assert told("by") == "held up by"  # nothing follows within four words that is more than grammar
+    assert told("you") == "you"  # nor anything before
 
 
 def test_what_decides_is_taken_from_the_best_span_and_the_hits(make_words, make_evidence):
