@@ -105,8 +105,8 @@ def test_it_learns_to_write_two_utterances_and_how_many_tokens_they_have(made: P
     recogniser.load_state_dict(load_file(made / "recogniser/average.safetensors"))
     net = WordPieceLearner(ClsrConfig(source, TextEncoderConfig(**TEXT)), source, recogniser)
     net.words.copy_(torch.tensor(rows.words))
-    training = PublishedTraining(frozen_steps=5, aligned_steps=60, reuse=2, encoder_factor=1.0)
-    trainer = Trainer(net, Schedule(120, 60, 5, 5e-3), made / "out", {"config": asdict(net.config)}, net.rate_groups(1.0))
+    training = PublishedTraining(frozen_steps=5, aligned_steps=120, reuse=2, encoder_factor=1.0)
+    trainer = Trainer(net, Schedule(300, 150, 5, 5e-3), made / "out", {"config": asdict(net.config)}, net.rate_groups(1.0))
     stage = Stage(net, trainer, rows, training)
     batches = Batches(
         made / "speech", phones, Augmentation.of_folder(AugmentationConfig(), made / "noise"), BatchConfig({"native": 1.0}, 6.0)
@@ -118,7 +118,7 @@ def test_it_learns_to_write_two_utterances_and_how_many_tokens_they_have(made: P
     moved = {name for name, weight in net.named_parameters() if not torch.equal(weight, before[name])}
     assert "output.weight" in moved
     assert not any(name.startswith(("encoder.", "ctc.", "text_encoder.")) for name in moved)
-    for _ in range(115):
+    for _ in range(295):
         told = stage.learn(next(stream), None)
     assert told.keys() == {"cross_entropy", "quantity", "alignment", "ctc"}
     trainer.save()
