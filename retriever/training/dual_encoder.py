@@ -47,7 +47,7 @@ from retriever.training.joint_batches import Lexicon, Speaker, SpokenBatch
 from retriever.training.speech_shards import SpeechShard, open_shards
 from retriever.training.spoken_pairs import PairBatches, read_pairs
 from retriever.training.text_encoder import encode
-from retriever.training.utterances import features_of
+from retriever.training.utterances import features_of, read_shares
 
 KIND: Final = "dual-encoder"  # what a checkpoint calls itself
 PAUSE: Final = np.zeros(4_800, np.float32)  # 0.3 s between the clips of a passage
@@ -220,7 +220,7 @@ def load_stage(arguments: argparse.Namespace, schedule: Schedule, training: Dual
 
 def begin_with_head(stage: DualStage, arguments: argparse.Namespace) -> None:
     """Teach the head on undistorted passages before the first step."""
-    passages = PassageBatches(arguments.speech, _shares(arguments.shares), None, arguments.max_passage_s)
+    passages = PassageBatches(arguments.speech, read_shares(arguments.shares), None, arguments.max_passage_s)
     states: list[Tensor] = []
     texts = []
     for number in range(-(-arguments.head_passages // HEAD_PART)):
@@ -247,7 +247,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     is_fresh = not (arguments.out / STATE).is_file()
     stage = load_stage(arguments, schedule, DualTraining(arguments.temperature))
     augmentation = Augmentation.of_folder(AugmentationConfig(), arguments.noise)
-    passages = PassageBatches(arguments.speech, _shares(arguments.shares), augmentation, arguments.max_passage_s)
+    passages = PassageBatches(arguments.speech, read_shares(arguments.shares), augmentation, arguments.max_passage_s)
     pairs = PairBatches(read_pairs(arguments.qa, arguments.sources.split(",")), arguments.num_pairs, arguments.group_size, arguments.seed)
     words = NgramModel.load(arguments.search / ngram_model.FILE_NAME).words
     lexicon = Lexicon(Pronunciations.load(arguments.search / pronunciations.FILE_NAME), words)
@@ -265,10 +265,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         begin_with_head(stage, arguments)
     names = [name for name in arguments.held_out.split(",") if name]
     train(stage.trainer, learn, Pace(arguments.minutes, arguments.save_minutes, arguments.log_every), evaluate)
-
-
-def _shares(text: str) -> dict[str, float]:
-    return {name: float(share) for name, share in (item.split("=") for item in text.split(","))}
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -18,6 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from retriever.nets.dual_encoder import DualEncoder
 from retriever.nets.losses import ContrastiveConfig, info_nce
+from retriever.training.frame import Schedule
 
 SAME = 0.99  # cosine from which on two texts are one: that is no negative
 
@@ -42,9 +43,10 @@ class HeadTraining:
     temperature: float = 0.05
     alignment_weight: float = 2.0
 
-    def rate(self, step: int) -> float:
-        """Return the learning rate at a step, counted from 0: a straight rise, then a straight fall to nothing."""
-        return self.peak_rate * min((step + 1) / self.warmup_steps, (self.steps - step) / max(1, self.steps - self.warmup_steps))
+    @property
+    def schedule(self) -> Schedule:
+        """A straight rise, then a straight fall to nothing."""
+        return Schedule(self.steps, max(1, self.steps - self.warmup_steps), self.warmup_steps, self.peak_rate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ def teach_head(net: DualEncoder, heard: HeardStates, training: HeadTraining, see
         loss = info_nce(sounds, texts, ContrastiveConfig(training.temperature), same[chosen][:, order])
         loss = loss + training.alignment_weight * (1 - functional.cosine_similarity(sounds, texts[: len(chosen)]).mean())
         for group in optimiser.param_groups:
-            group["lr"] = training.rate(step)
+            group["lr"] = training.schedule.rate(step)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()

@@ -44,6 +44,18 @@ class Difference:
     same_best: float  # share of frames whose best phone is the same
 
 
+def weights_of(folder: Path) -> Path:
+    """Return a checkpoint's averaged weights, else its last ones.
+
+    Raises:
+        ModelFilesMissing: there is neither.
+    """
+    for name in WEIGHTS:
+        if (folder / name).is_file():
+            return folder / name
+    raise ModelFilesMissing(f"{folder} holds neither of {', '.join(WEIGHTS)}; name a folder that this network's training left")
+
+
 class _LogProbs(nn.Module):
     def __init__(self, net: Recogniser) -> None:
         super().__init__()
@@ -68,7 +80,7 @@ def load_recogniser(folder: Path) -> Recogniser:
             f"{path} does not say how large the recogniser is ({error!r}); give a folder that its training left"
         ) from error
     net = Recogniser(config)
-    load_weights(net, next((folder / name for name in WEIGHTS if (folder / name).is_file()), folder / WEIGHTS[-1]))
+    load_weights(net, weights_of(folder))
     return net.eval()
 
 

@@ -38,7 +38,7 @@ from retriever.training.export_recogniser import load_recogniser
 from retriever.training.joint_batches import Lexicon, Reader, Speaker, SpokenBatch, word_errors
 from retriever.training.recogniser import losses_of
 from retriever.training.spoken_pairs import PairBatches, read_pairs
-from retriever.training.utterances import Batch, BatchConfig, Batches, PhoneTargets
+from retriever.training.utterances import Batch, BatchConfig, Batches, PhoneTargets, read_shares
 
 log = logging.getLogger(__name__)
 
@@ -190,7 +190,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _rehearsal(arguments: argparse.Namespace, augmentation: Augmentation, step: int) -> Iterator[Batch] | None:
     if arguments.speech is None:
         return None
-    shares = {name: float(share) for name, share in (item.split("=") for item in arguments.shares.split(","))}
+    shares = read_shares(arguments.shares)
     pronunciations = PhoneTargets.read(arguments.lexicon, arguments.phones)
     batches = Batches(arguments.speech, pronunciations, augmentation, BatchConfig(shares, batch_s=arguments.batch_s))
     return (batch for number in itertools.count(step) for batch in batches.round(number, arguments.seed + 1))

@@ -26,7 +26,7 @@ from retriever.training._pack_ring import Ring, RingConfig, batches
 from retriever.training._pack_voices import Speakers, Voices
 from retriever.training._pack_weights import WeightsTooLarge, join_checkpoint, split_checkpoint
 from retriever.training.recogniser import Schedule, Trainer, measure_cmvn, recogniser_config
-from retriever.training.utterances import BatchConfig, PhoneTargets
+from retriever.training.utterances import BatchConfig, PhoneTargets, read_shares
 
 NUM_CMVN_BATCHES = 20
 
@@ -45,7 +45,7 @@ def train(arguments: argparse.Namespace) -> None:
     trained = trainer.resume()
     libraries = pack / "lib" if (pack / "lib").is_dir() else None
     recordings = pack / "speech" if (pack / "speech").is_dir() else None
-    shares = _shares(arguments.shares)
+    shares = read_shares(arguments.shares)
     seed = arguments.seed * 1_000_003 + trainer.step  # each command hears something else
     voices = Voices(pack / "lines.txt", recordings, pack / "noise", shares, seed, libraries)
     targets = PhoneTargets.read(pack / "lexicon.tsv", pack / "phones.txt")
@@ -149,10 +149,6 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--log-every", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda")
-
-
-def _shares(text: str) -> dict[str, float]:
-    return {name: float(share) for name, share in (item.split("=") for item in text.split(","))}
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ from retriever.training.published_measure import measured
 from retriever.training.published_retriever import AUXILIARY
 from retriever.training.published_targets import WordRows, choose_words
 from retriever.training.spoken_pairs import PairBatches, read_pairs
-from retriever.training.utterances import BatchConfig, Batches, PhoneTargets, read_source
+from retriever.training.utterances import BatchConfig, Batches, PhoneTargets, read_shares, read_source
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     phones = PhoneTargets.read(arguments.lexicon, arguments.phones)
-    shares = {name: float(share) for name, share in (item.split("=") for item in arguments.shares.split(","))}
+    shares = read_shares(arguments.shares)
     rows = WordRows(tokenizer, known_words(arguments, tokenizer, list(shares), phones), phones)
     training = PublishedTraining(
         frozen_steps=0 if arguments.start is not None else arguments.frozen_steps,

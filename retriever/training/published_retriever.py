@@ -8,7 +8,6 @@ import json
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,9 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
-from retriever.clsr import as_said
-from retriever.domain import MAX_QUESTION_S, Audio, EmbeddedSegment, EncodedQuestion, Question, SegmentAudio, Word, join_words
-from retriever.errors import InvalidQuestion, ModelFilesMissing
+from retriever.domain import Audio, EmbeddedSegment, EncodedQuestion, SegmentAudio, Word, join_words
+from retriever.errors import ModelFilesMissing
 from retriever.features import FRAME_SAMPLES
 from retriever.nets.cif import CifConfig
 from retriever.nets.clsr import CifWordPieces, ClsrConfig, WordPieceClsr
@@ -30,9 +28,8 @@ from retriever.nets.sampler import SamplerConfig
 from retriever.nets.sanm import BlockConfig
 from retriever.nets.text_encoder import TextEncoderConfig
 from retriever.nets.vq import VqConfig
-from retriever.runtime import ShippedModel
-from retriever.sentence_encoder import MINILM, SentenceEncoder, shipped_encoder
-from retriever.training.export_recogniser import STATE, WEIGHTS
+from retriever.training.export_recogniser import STATE, weights_of
+from retriever.training.trained_retriever import TrainedRetriever
 from retriever.training.utterances import features_of
 
 HEARS_ONLY: Final = "text_encoder."  # names of tensors that a checkpoint of the speech side leaves out
@@ -51,34 +48,10 @@ class Piece:
     confidence: float
 
 
-class PublishedRetriever:
-    """The trained published form, then the shipped MiniLM; the network is loaded on first use."""
+class PublishedRetriever(TrainedRetriever):
+    """The trained published form, whose words the shipped MiniLM reads."""
 
-    def __init__(self, folder: Path) -> None:
-        """Remember where the checkpoint is.
-
-        Raises:
-            ModelFilesMissing: the folder holds no weights.
-        """
-        self._folder = folder
-        self._weights = weights_of(folder)
-        self._text_model = ShippedModel.read(MINILM)
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Names the weights of the network and those of the text encoder."""
-        parts = (sha256(self._weights.read_bytes()).hexdigest(), *sorted(self._text_model.files.values()))
-        return f"published-{sha256(' '.join(parts).encode()).hexdigest()[:16]}"
-
-    @property
-    def dimension(self) -> int:
-        """D, the length of a vector."""
-        return self._text_model.integer("dimension")
-
-    @property
-    def language(self) -> str:
-        """The language that was trained on, as ISO 639-1."""
-        return "en"
+    kind = "published"
 
     def embed(self, segments: Iterable[SegmentAudio]) -> Generator[EmbeddedSegment, None, None]:
         """Yield each segment with its vector and words, in the order given, one after the other as they are asked for."""
@@ -87,23 +60,9 @@ class PublishedRetriever:
             vector = self._texts.encode([join_words(words)])[0]
             yield EmbeddedSegment(one.segment, vector, words, self.fingerprint)
 
-    def encode(self, question: Question) -> EncodedQuestion:
-        """Return the question's vector and wording; typed words win over sound, what was heard before is not recognised again.
-
-        Raises:
-            InvalidQuestion: the sound is longer than a minute.
-        """
-        if question.heard is None and not question.text and question.audio is not None:
-            if question.audio.duration_s > MAX_QUESTION_S:
-                raise InvalidQuestion(f"a spoken question lasts at most {MAX_QUESTION_S:.0f} s, got {question.audio.duration_s:.0f} s")
-            heard = join_words(self._hear(question.audio, 0))
-            return EncodedQuestion(self._texts.encode([heard])[0], heard, heard)
-        wording = question.text or question.heard or ""
-        return EncodedQuestion(self._texts.encode([as_said(wording)])[0], wording, question.heard)
-
-    def close(self) -> None:
-        """Let go of the network; it is loaded again when it is needed."""
-        self.__dict__.pop("_net", None)
+    def _encode_spoken(self, audio: Audio) -> EncodedQuestion:
+        heard = join_words(self._hear(audio, 0))
+        return EncodedQuestion(self._texts.encode([heard])[0], heard, heard)
 
     @cached_property
     def _net(self) -> WordPieceClsr:
@@ -112,10 +71,6 @@ class PublishedRetriever:
     @cached_property
     def _tokenizer(self) -> Tokenizer:
         return Tokenizer.from_file(str(self._text_model.verified("tokenizer.json")))
-
-    @property
-    def _texts(self) -> SentenceEncoder:
-        return shipped_encoder(MINILM)
 
     def _hear(self, audio: Audio, offset: int) -> tuple[Word, ...]:
         pieces = hear(self._net, self._tokenizer, audio.samples)
@@ -163,18 +118,6 @@ def words_of(pieces: Sequence[Piece]) -> list[Word]:
             apostrophe = False
         end = piece.end
     return words
-
-
-def weights_of(folder: Path) -> Path:
-    """Return the file of the averaged weights, else of the last ones.
-
-    Raises:
-        ModelFilesMissing: there is neither.
-    """
-    for name in WEIGHTS:
-        if (folder / name).is_file():
-            return folder / name
-    raise ModelFilesMissing(f"{folder} holds neither of {', '.join(WEIGHTS)}; name a folder that this network's training left")
 
 
 def read_config(record: Mapping[str, Any]) -> ClsrConfig:

@@ -23,7 +23,17 @@ from retriever.nets.frontend import CmvnStatistics, stack_frames
 from retriever.nets.recogniser import Recogniser, RecogniserConfig, RecogniserOutput
 from retriever.training import frame
 from retriever.training.augmentation import Augmentation, AugmentationConfig
-from retriever.training.utterances import NO_TARGET, Batch, BatchConfig, Batches, PhoneTargets, Utterance, features_of, read_source
+from retriever.training.utterances import (
+    NO_TARGET,
+    Batch,
+    BatchConfig,
+    Batches,
+    PhoneTargets,
+    Utterance,
+    features_of,
+    read_shares,
+    read_source,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +180,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     torch.manual_seed(arguments.seed)
     phone_targets = PhoneTargets.read(arguments.lexicon, arguments.phones)
     augmentation = Augmentation.of_folder(AugmentationConfig(), arguments.noise)
-    shares = {name: float(share) for name, share in (item.split("=") for item in arguments.shares.split(","))}
+    shares = read_shares(arguments.shares)
     batches = Batches(arguments.speech, phone_targets, augmentation, BatchConfig(shares, batch_s=arguments.batch_s))
     schedule = Schedule(arguments.steps, arguments.decay_steps or max(1, arguments.steps // 4), peak_rate=arguments.peak_rate)
     net = Recogniser(recogniser_config(arguments.num_blocks, arguments.dropout))

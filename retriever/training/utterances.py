@@ -145,6 +145,15 @@ class BatchConfig:
     max_band_mask: int = 18
 
 
+def read_shares(text: str) -> dict[str, float]:
+    """Return the shares of a command line.
+
+    >>> read_shares("flite=0.6,espeak=0.4")
+    {'flite': 0.6, 'espeak': 0.4}
+    """
+    return {name: float(share) for name, share in (item.split("=") for item in text.split(","))}
+
+
 class Batches:
     """Endless batches out of a folder with one folder for each source."""
 

@@ -1,43 +1,24 @@
 """The joint stage, small: contexts are spoken, searched and read; it stops, goes on, and leaves a recogniser that can be exported."""
 
-import gzip
 import json
 import math
 import shutil
 from argparse import Namespace
-from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
 
 torch = pytest.importorskip("torch", reason="training needs torch (extra `train`)")
 
-from safetensors.torch import load_file, save_file  # noqa: E402
+from safetensors.torch import load_file  # noqa: E402
+from tiny_joint import write_inputs  # noqa: E402
 
-from retriever import ngram_model, pronunciations  # noqa: E402
-from retriever.checkpoint import save_weights  # noqa: E402
 from retriever.nets.clsr import choose  # noqa: E402
-from retriever.nets.paraformer import ParaformerConfig  # noqa: E402
-from retriever.nets.recogniser import Recogniser, RecogniserConfig  # noqa: E402
-from retriever.nets.sanm import BlockConfig  # noqa: E402
-from retriever.nets.text_encoder import TextEncoder, TextEncoderConfig  # noqa: E402
-from retriever.ngram_model import NgramModel, Ngrams, encode, encode_backoffs  # noqa: E402
-from retriever.pronunciations import PHONES, Pronunciations  # noqa: E402
 from retriever.sentence_encoder import MINILM  # noqa: E402
 from retriever.training.export_recogniser import load_recogniser  # noqa: E402
 from retriever.training.joint import JointTraining, load_joint, main  # noqa: E402
 
 TEXT = {"dimension": 8, "num_layers": 1, "num_heads": 2, "feed_forward_dimension": 8, "max_positions": 64}
-FACTS = (
-    ("What orbits the sun?", "The small blue planet orbits its sun once a year."),
-    ("Who wrote the book?", "A quiet teacher from the north wrote the book in winter."),
-    ("Where is the lake?", "The deepest lake of the land lies behind the grey mountain."),
-    ("What do bees make?", "All summer long the bees make honey from wild flowers."),
-)
-WORDS = sorted({word.strip(".").lower() for _, context in FACTS for word in context.split()})
-LEXICON = {word: [[PHONES[ord(letter) % len(PHONES)] for letter in word]] for word in WORDS}  # no English, but one for each word
 
 pytestmark = pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not here (Debian: apt-get install espeak-ng)")
 
@@ -45,33 +26,7 @@ pytestmark = pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espea
 @pytest.fixture
 def made(tmp_path: Path) -> Path:
     """Tiny networks with weights drawn at random, a dictionary of what is said, four questions."""
-    torch.manual_seed(0)
-    block = BlockConfig(16, 2, 24, num_taps=3, dropout=0.0)
-    net = Recogniser(RecogniserConfig(encoder=ParaformerConfig(num_encoder_blocks=1, num_decoder_blocks=0, block=block), tap_block=1))
-    net.frontend.set_cmvn(torch.full((560,), -9.0), torch.full((560,), 0.3))
-    (tmp_path / "recogniser").mkdir()
-    (tmp_path / "recogniser/state.json").write_text(json.dumps({"config": asdict(net.config)}))
-    save_file(net.state_dict(), tmp_path / "recogniser/average.safetensors")
-    save_weights(TextEncoder(TextEncoderConfig(**TEXT)), tmp_path / "text.safetensors")
-    (tmp_path / "search").mkdir()
-    words, none = ("<s>", *LEXICON), np.zeros(0, np.uint8)
-    Pronunciations.of(LEXICON, words).save(tmp_path / "search" / pronunciations.FILE_NAME)
-    num, ids = len(words), np.zeros(0, np.uint16)
-    even, zeros = encode(np.log(np.full(num, 1 / (num - 1)))), np.zeros(num, np.uint16)
-    model = NgramModel(Ngrams(words, even, encode_backoffs(np.zeros(num)), zeros, ids, none, none, ids, ids, none))
-    model.save(tmp_path / "search" / ngram_model.FILE_NAME)
-    rows = [
-        {
-            "title": f"t{number // 2}", "context": context, "question": question, "answers": [{"text": "x", "start": 4}],
-            "split": "train", "level": "passage",
-        }
-        for number, (question, context) in enumerate(FACTS)
-    ]  # fmt: skip
-    (tmp_path / "qa").mkdir()
-    with gzip.open(tmp_path / "qa/qed.jsonl.gz", "wt", encoding="utf-8") as file:
-        file.write("\n".join(map(json.dumps, rows)) + "\n")
-    (tmp_path / "noise").mkdir()
-    soundfile.write(tmp_path / "noise/hiss.flac", np.random.default_rng(0).standard_normal(8_000) * 0.1, 16_000)
+    write_inputs(tmp_path, TEXT)
     return tmp_path
 
 
